@@ -1,0 +1,205 @@
+#include "compiler/base/output_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The hidden name that a signal handler should remove; owned by the output. */
+static _Atomic(const char *) hidden_in_progress;
+
+void hlc_output_remove_hidden(void) {
+    const char *hidden = atomic_load(&hidden_in_progress);
+    if (hidden) {
+        unlink(hidden);
+    }
+}
+
+static char *folder_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) {
+        return strdup(".");
+    }
+    return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+static char *hidden_name(const char *target, unsigned attempt) {
+    const char *slash = strrchr(target, '/');
+    const char *base = slash ? slash + 1 : target;
+    int folder_length = (int)(base - target);
+    char *name = NULL;
+    return asprintf(&name, "%.*s.%s.%ld.%u.tmp", folder_length, target, base, (long)getpid(), attempt) < 0 ? NULL : name;
+}
+
+/* linkat cannot replace an existing name, so the link goes to a hidden name first and rename moves it. */
+static bool give_hidden_name(hlc_output *output, hlc_faults *faults) {
+    for (unsigned attempt = 0; attempt < 100; attempt++) {
+        char *name = hidden_name(output->target, attempt);
+        if (!name) {
+            hlc_out_of_memory(faults, output->target, 0);
+            return false;
+        }
+        if (linkat(AT_FDCWD, output->work, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0) {
+            output->hidden = name;
+            atomic_store(&hidden_in_progress, name);
+            return true;
+        }
+        free(name);
+        if (errno != EEXIST) {
+            break;
+        }
+    }
+    hlc_bad_io(faults, output->target, "cannot give the finished file a name", errno);
+    return false;
+}
+
+static bool begin_unnamed(hlc_output *output, const char *folder) {
+    output->fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+    if (output->fd < 0) {
+        return false;
+    }
+    struct stat status;
+    if (asprintf(&output->work, "/proc/self/fd/%d", output->fd) < 0) {
+        output->work = NULL;
+    }
+    if (!output->work || stat(output->work, &status) != 0) { /* no /proc: the file could not be named later */
+        free(output->work);
+        output->work = NULL;
+        close(output->fd);
+        output->fd = -1;
+        return false;
+    }
+    return true;
+}
+
+static bool begin_hidden(hlc_output *output) {
+    for (unsigned attempt = 0; attempt < 100; attempt++) {
+        char *name = hidden_name(output->target, attempt);
+        if (!name) {
+            errno = ENOMEM;
+            return false;
+        }
+        output->fd = open(name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
+        if (output->fd >= 0) {
+            output->hidden = name;
+            output->work = strdup(name);
+            atomic_store(&hidden_in_progress, name);
+            return output->work != NULL;
+        }
+        free(name);
+        if (errno != EEXIST) {
+            return false;
+        }
+    }
+    return false;
+}
+
+bool hlc_output_begin(hlc_output *output, const char *target, hlc_faults *faults) {
+    *output = (hlc_output){.fd = -1};
+    struct stat status;
+    if (stat(target, &status) == 0 && !S_ISREG(status.st_mode)) {
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, target, NULL, "name a file", "the output is a %s",
+                  S_ISDIR(status.st_mode) ? "folder" : "special file");
+        return false;
+    }
+    char *folder = folder_of(target);
+    output->target = strdup(target);
+    if (!folder || !output->target) {
+        free(folder);
+        hlc_out_of_memory(faults, target, 0);
+        hlc_output_abandon(output);
+        return false;
+    }
+    bool begun = begin_unnamed(output, folder) || begin_hidden(output);
+    free(folder);
+    if (!begun) {
+        hlc_bad_io(faults, target, "cannot create the output", errno);
+        hlc_output_abandon(output);
+    }
+    return begun;
+}
+
+bool hlc_output_write(hlc_output *output, const void *bytes, size_t size, uint64_t offset, hlc_faults *faults) {
+    const char *at = bytes;
+    while (size) {
+        ssize_t n = pwrite(output->fd, at, size, (off_t)offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            hlc_bad_io(faults, output->target, "cannot write", n < 0 ? errno : EIO);
+            return false;
+        }
+        at += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return true;
+}
+
+static bool sync_folder(const char *target) {
+    char *folder = folder_of(target);
+    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    free(folder);
+    if (fd < 0) {
+        return false;
+    }
+    bool done = fsync(fd) == 0 || errno == EINVAL; /* some file systems cannot sync folders */
+    close(fd);
+    return done;
+}
+
+/* What a file created by open(..., 0666) would have had if it had replaced an existing one: the old file's permissions. */
+static void keep_permissions(const hlc_output *output) {
+    struct stat status;
+    if (stat(output->target, &status) == 0 && fchmod(output->fd, status.st_mode & 07777) != 0) {
+        return; /* not ours to change: the defaults stay */
+    }
+}
+
+bool hlc_output_commit(hlc_output *output, hlc_faults *faults) {
+    bool done = false;
+    if (fsync(output->fd) != 0) {
+        hlc_bad_io(faults, output->target, "cannot sync", errno);
+        goto done;
+    }
+    keep_permissions(output);
+    if (!output->hidden && !give_hidden_name(output, faults)) {
+        goto done;
+    }
+    if (rename(output->hidden, output->target) != 0) {
+        hlc_bad_io(faults, output->target, "cannot rename the finished file", errno);
+        goto done;
+    }
+    atomic_store(&hidden_in_progress, NULL);
+    free(output->hidden);
+    output->hidden = NULL;
+    if (!sync_folder(output->target)) {
+        hlc_fault(faults, HLC_WARNING, HLC_FAULT_RESOURCE, output->target, NULL, NULL, "cannot sync the folder");
+    }
+    done = true;
+done:
+    hlc_output_abandon(output);
+    return done;
+}
+
+void hlc_output_abandon(hlc_output *output) {
+    if (!output->target) {
+        return;
+    }
+    if (output->hidden) {
+        unlink(output->hidden);
+        atomic_store(&hidden_in_progress, NULL);
+    }
+    if (output->fd >= 0) {
+        close(output->fd);
+    }
+    free(output->hidden);
+    free(output->work);
+    free(output->target);
+    *output = (hlc_output){.fd = -1};
+}
