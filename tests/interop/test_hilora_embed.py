@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from safetensors import safe_open
 
 import hilora_embed
@@ -350,14 +351,18 @@ def test_like_refuses_another_dimension(embed, encoder, adapter, tmp_path, capsy
     assert "dimension 9" in capsys.readouterr().err
 
 
+def safetensors_of(metadata):
+    return safetensors.numpy.save({"embeddings": np.ones((1, DIM), np.float32)}, metadata)
+
+
 @pytest.mark.parametrize("content, status", [
     (None, 3),
     (b"", 1),
     (b"version https://git-lfs.github.com/spec/v1\n", 1),
     (b"\x02\0\0\0\0\0\0\0{}", 1),
-    (b"\x48" + bytes(7) + b'{"embeddings":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}'.ljust(0x48) + bytes(8), 1),
-    (b"\x70" + bytes(7) + (b'{"__metadata__":{"encoder":"x","prefix":""},"embeddings":{"dtype":"F32","shape":[1,2],'
-                           b'"data_offsets":[0,8]}}').ljust(0x70) + bytes(8), 1),
+    (safetensors_of({}), 1),
+    (safetensors_of({"encoder": "fake/encoder", "revision": "r1", "prefix": ""}), 1),
+    (safetensors_of({"normalized": "true", "revision": "r1", "prefix": ""}), 1),
 ])
 def test_like_refuses_what_is_no_embeddings_file(embed, tmp_path, content, status, capsys):
     if content is not None:
