@@ -56,6 +56,8 @@ static void compress_portable(uint32_t state[8], const uint8_t *blocks, size_t c
         expand(w, blocks);
         uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
         uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+/* Eight rounds bring the eight variables back to their places: unrolled, none is ever moved. */
+#pragma GCC unroll 8
         for (int t = 0; t < 64; t++) {
             uint32_t sum1 = rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25);
             uint32_t choice = (e & f) ^ (~e & g);
