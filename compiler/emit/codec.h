@@ -22,6 +22,8 @@ bool hlc_decode_chunk(hlc_encoder *encoder, const void *frame, size_t frame_size
 
 /* Compresses text (headers, configurations): an ordinary zstd -19 frame; returns a malloc'd buffer, NULL on failure. */
 void *hlc_compress_text(const void *src, size_t size, size_t *out_size);
+/* Decodes one such frame of exactly `size` bytes of content into dst. False when it is damaged or of another size. */
+bool hlc_decompress_text(const void *frame, size_t frame_size, void *dst, size_t size);
 
 /* ZSTD_versionNumber(): recorded in the pool. */
 uint32_t hlc_zstd_version(void);

@@ -11,13 +11,8 @@
 #include <stdint.h>
 
 #include "compiler/base/faults.h"
+#include "compiler/base/text.h"
 #include "format/dtype.h"
-
-/* A counted string: names in safetensors headers may hold NUL. `bytes` has a NUL after `length` bytes all the same. */
-typedef struct hlc_string {
-    char *bytes;
-    size_t length;
-} hlc_string;
 
 /* A matrix in the source file, row-major, little-endian, rows x cols elements of dtype from byte `offset` on. */
 typedef struct hlc_matrix_source {

@@ -1,0 +1,290 @@
+/* hilora-compile: adapters in, a pool out. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "compiler/base/workers.h"
+#include "compiler/cli/common.h"
+
+static const hlc_program program = {
+    "hilora-compile",
+    "Usage: hilora-compile [OPTION]... ADAPTER...\n"
+    "Compile LoRA adapters of one base model into a pool.\n"
+    "\n"
+    "ADAPTER is a .safetensors file with its adapter_config.json beside it, or a folder that holds\n"
+    "adapter_model.safetensors. Sample embeddings are looked for beside each adapter (embeddings.safetensors,\n"
+    ".npy or .h5); hilora-embed makes them.\n"
+    "\n"
+    "Output:\n"
+    "  -o, --output FILE          the pool to write (default pool.hlp)\n"
+    "      --codec zstd|store     compress the weights without loss (default), or store them for zero-copy reading\n"
+    "      --decompose svd|raw    rank-one components: of the singular value decomposition (default), or as trained\n"
+    "\n"
+    "Statistics:\n"
+    "      --embeddings PATH      a folder with NAME.safetensors, .npy or .h5 per adapter, or one file with a\n"
+    "                             tensor per adapter name\n"
+    "      --shrinkage pool|oas|ledoit-wolf|NUMBER\n"
+    "                             shrinkage of the covariances (default pool: one coefficient for all adapters)\n"
+    "      --whiten none|pool     fit in the space where the pooled covariance is the identity (default none)\n"
+    "      --no-stats=allow       accept adapters without embeddings; they cannot be routed by likelihood\n"
+    "      --encoder NAME         the encoder of the embeddings, over what the files say\n"
+    "      --encoder-revision R   its revision\n"
+    "      --prefix TEXT          the instruction put before each text\n"
+    "      --normalized yes|no    whether the embeddings have length 1\n"
+    "\n"
+    "Input:\n"
+    "      --base NAME            the base model, over what the adapters say\n"
+    "      --drop-extras          leave out tensors that are no low-rank update, naming each\n"
+    "\n"
+    "      --threads N            default: the cores at hand; never changes a byte of the output\n"
+    "      --json                 a report on standard output as one JSON document\n"
+    "  -q, --quiet                no progress\n"
+    "  -h, --help                 this text\n"
+    "      --version              the version\n"
+    "\n"
+    "Exit status: 0 done, 1 a bad adapter or embedding, 2 misuse, 3 a missing file or resource.\n"
+    "A run that fails writes nothing and leaves an existing pool alone.\n"};
+
+enum option_code {
+    OPTION_EMBEDDINGS = 256,
+    OPTION_DECOMPOSE,
+    OPTION_ENERGY,
+    OPTION_MAX_RANK,
+    OPTION_CODEC,
+    OPTION_SHRINKAGE,
+    OPTION_WHITEN,
+    OPTION_NO_STATS,
+    OPTION_DROP_EXTRAS,
+    OPTION_BASE_MODEL,
+    OPTION_BASE,
+    OPTION_ENCODER,
+    OPTION_REVISION,
+    OPTION_PREFIX,
+    OPTION_NORMALIZED,
+    OPTION_THREADS,
+    OPTION_JSON,
+    OPTION_VERSION
+};
+
+static const struct option long_options[] = {{"output", required_argument, NULL, 'o'},
+                                             {"embeddings", required_argument, NULL, OPTION_EMBEDDINGS},
+                                             {"decompose", required_argument, NULL, OPTION_DECOMPOSE},
+                                             {"energy", required_argument, NULL, OPTION_ENERGY},
+                                             {"max-rank", required_argument, NULL, OPTION_MAX_RANK},
+                                             {"codec", required_argument, NULL, OPTION_CODEC},
+                                             {"shrinkage", required_argument, NULL, OPTION_SHRINKAGE},
+                                             {"whiten", required_argument, NULL, OPTION_WHITEN},
+                                             {"no-stats", required_argument, NULL, OPTION_NO_STATS},
+                                             {"drop-extras", no_argument, NULL, OPTION_DROP_EXTRAS},
+                                             {"base-model", required_argument, NULL, OPTION_BASE_MODEL},
+                                             {"base", required_argument, NULL, OPTION_BASE},
+                                             {"encoder", required_argument, NULL, OPTION_ENCODER},
+                                             {"encoder-revision", required_argument, NULL, OPTION_REVISION},
+                                             {"prefix", required_argument, NULL, OPTION_PREFIX},
+                                             {"normalized", required_argument, NULL, OPTION_NORMALIZED},
+                                             {"threads", required_argument, NULL, OPTION_THREADS},
+                                             {"json", no_argument, NULL, OPTION_JSON},
+                                             {"quiet", no_argument, NULL, 'q'},
+                                             {"help", no_argument, NULL, 'h'},
+                                             {"version", no_argument, NULL, OPTION_VERSION},
+                                             {NULL, 0, NULL, 0}};
+
+typedef struct settings {
+    hlc_compile_options compile;
+    hlc_cli_progress progress;
+    bool json;
+    int exit_status; /* -1: go on */
+} settings;
+
+static int parse_shrinkage(const char *text, hlc_stats_options *stats) {
+    static const char *const names[] = {"pool", "oas", "ledoit-wolf", NULL};
+    int choice = hlc_cli_choice(text, names);
+    if (choice >= 0) {
+        stats->shrinkage = (hlc_shrinkage)choice;
+        return -1;
+    }
+    if (!hlc_cli_number(text, &stats->number) || stats->number < 0 || stats->number > 1) {
+        return hlc_cli_misuse(&program, "--shrinkage takes pool, oas, ledoit-wolf or a number from 0 to 1, not '%s'", text);
+    }
+    stats->shrinkage = HLC_SHRINKAGE_NUMBER;
+    return -1;
+}
+
+/* Sets *out to the choice; answers -1, or the exit status of a misuse. */
+static int parse_choice(const char *option, const char *text, const char *const *names, const char *listed, int *out) {
+    *out = hlc_cli_choice(text, names);
+    return *out >= 0 ? -1 : hlc_cli_misuse(&program, "%s takes %s, not '%s'", option, listed, text);
+}
+
+static int apply_option(settings *s, int code) {
+    static const char *const codecs[] = {"store", "zstd", NULL}, *const decompositions[] = {"raw", "svd", NULL};
+    static const char *const whitenings[] = {"none", "pool", NULL}, *const answers[] = {"no", "yes", NULL};
+    hlc_compile_options *compile = &s->compile;
+    int choice = 0, status = -1;
+    uint64_t count;
+    switch (code) {
+    case 'o':
+        compile->output = optarg;
+        break;
+    case OPTION_EMBEDDINGS:
+        compile->embeddings = optarg;
+        break;
+    case OPTION_DECOMPOSE:
+        status = parse_choice("--decompose", optarg, decompositions, "svd or raw", &choice);
+        compile->decomposition = choice == 1 ? HLC_DECOMPOSE_SVD : HLC_DECOMPOSE_RAW;
+        break;
+    case OPTION_ENERGY:
+    case OPTION_MAX_RANK:
+    case OPTION_BASE_MODEL:
+        return hlc_cli_misuse(&program, "%s is not supported yet",
+                              code == OPTION_ENERGY ? "--energy" : code == OPTION_MAX_RANK ? "--max-rank" : "--base-model");
+    case OPTION_CODEC:
+        status = parse_choice("--codec", optarg, codecs, "zstd or store", &choice);
+        compile->codec = choice == 1 ? HLF_CODEC_ZSTD : HLF_CODEC_STORE;
+        break;
+    case OPTION_SHRINKAGE:
+        return parse_shrinkage(optarg, &compile->stats);
+    case OPTION_WHITEN:
+        status = parse_choice("--whiten", optarg, whitenings, "none or pool", &choice);
+        compile->stats.whiten = choice == 1;
+        break;
+    case OPTION_NO_STATS:
+        compile->allow_no_stats = true;
+        return strcmp(optarg, "allow") == 0 ? -1 : hlc_cli_misuse(&program, "--no-stats takes allow, not '%s'", optarg);
+    case OPTION_DROP_EXTRAS:
+        compile->drop_extras = true;
+        break;
+    case OPTION_BASE:
+        compile->base = optarg;
+        break;
+    case OPTION_ENCODER:
+        compile->encoder = optarg;
+        break;
+    case OPTION_REVISION:
+        compile->revision = optarg;
+        break;
+    case OPTION_PREFIX:
+        compile->prefix = optarg;
+        break;
+    case OPTION_NORMALIZED:
+        status = parse_choice("--normalized", optarg, answers, "yes or no", &choice);
+        compile->normalized = choice;
+        break;
+    case OPTION_THREADS:
+        if (!hlc_cli_count(optarg, 1, 1024, &count)) {
+            return hlc_cli_misuse(&program, "--threads takes a number from 1 to 1024, not '%s'", optarg);
+        }
+        compile->threads = (size_t)count;
+        break;
+    case OPTION_JSON:
+        s->json = true;
+        break;
+    case 'q':
+        s->progress.quiet = true;
+        break;
+    case 'h':
+        return hlc_cli_help(&program);
+    case OPTION_VERSION:
+        return hlc_cli_version(&program);
+    default:
+        return hlc_cli_bad_option(&program);
+    }
+    return status;
+}
+
+/* An output that is also an input would be replaced by what was made from it. */
+static const char *input_that_is_output(const hlc_compile_options *compile) {
+    struct stat output, input;
+    if (stat(compile->output, &output) != 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i <= compile->operand_count; i++) {
+        const char *path = i < compile->operand_count ? compile->operands[i] : compile->embeddings;
+        if (path && stat(path, &input) == 0 && S_ISREG(input.st_mode) && input.st_dev == output.st_dev && input.st_ino == output.st_ino) {
+            return path;
+        }
+    }
+    return NULL;
+}
+
+static int parse(int argc, char **argv, settings *s) {
+    s->compile = (hlc_compile_options){.output = "pool.hlp",
+                                       .decomposition = HLC_DECOMPOSE_SVD,
+                                       .codec = HLF_CODEC_ZSTD,
+                                       .normalized = -1,
+                                       .threads = hlc_default_threads()};
+    int code;
+    while ((code = getopt_long(argc, argv, "o:qh", long_options, NULL)) != -1) {
+        int status = apply_option(s, code);
+        if (status >= 0) {
+            return status;
+        }
+    }
+    s->compile.operands = (const char *const *)argv + optind;
+    s->compile.operand_count = (size_t)(argc - optind);
+    if (!s->compile.operand_count) {
+        return hlc_cli_misuse(&program, "no adapter given");
+    }
+    const char *clash = input_that_is_output(&s->compile);
+    return clash ? hlc_cli_misuse(&program, "the output %s is an input", clash) : -1;
+}
+
+static json_t *report_json(const settings *s, const hlc_compile_report *report, bool done, const hlc_faults *faults) {
+    json_t *document = json_pack("{s:b, s:o}", "done", done, "faults", hlc_cli_faults_json(faults));
+    if (done) {
+        json_object_update_new(
+            document,
+            json_pack("{s:s, s:o, s:i, s:i, s:i, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}}", "output", s->compile.output, "digest",
+                      hlc_cli_hex_json(report->digest, sizeof report->digest), "adapters", (int)report->adapters, "routable",
+                      (int)report->routable, "modules", (int)report->modules, "rocs", (json_int_t)report->rocs, "parameters",
+                      (json_int_t)report->parameters, "bytes", "sources", (json_int_t)report->source_bytes, "tensors",
+                      (json_int_t)report->tensor_bytes, "weights", (json_int_t)report->weight_bytes, "gauge",
+                      (json_int_t)report->gauge_bytes, "index", (json_int_t)report->index_bytes, "route", (json_int_t)report->route_bytes,
+                      "pool", (json_int_t)report->pool_bytes));
+    }
+    return document;
+}
+
+static void print_report(const settings *s, const hlc_compile_report *report) {
+    printf("%s: %u adapters (%u routable), %u modules, %llu rank-one components\n", s->compile.output, report->adapters, report->routable,
+           report->modules, (unsigned long long)report->rocs);
+    printf("  %llu bytes from %llu bytes of adapters: weights %llu (ratio %.3f), gauges %llu, statistics %llu, index %llu\n",
+           (unsigned long long)report->pool_bytes, (unsigned long long)report->source_bytes, (unsigned long long)report->weight_bytes,
+           (double)report->tensor_bytes / (double)report->weight_bytes, (unsigned long long)report->gauge_bytes,
+           (unsigned long long)report->route_bytes, (unsigned long long)report->index_bytes);
+    printf("  digest ");
+    for (size_t i = 0; i < sizeof report->digest; i++) {
+        printf("%02x", report->digest[i]);
+    }
+    putchar('\n');
+}
+
+int main(int argc, char **argv) {
+    settings s = {0};
+    hlc_cli_setup();
+    int status = parse(argc, argv, &s);
+    if (status >= 0) {
+        return status;
+    }
+    hlc_faults *faults = hlc_faults_create();
+    if (!faults) {
+        fprintf(stderr, "%s: out of memory\n", program.name);
+        return HLC_EXIT_RESOURCE;
+    }
+    hlc_compile_report report;
+    s.compile.progress = hlc_cli_progress_start(&s.progress);
+    bool done = hlc_compile(&s.compile, faults, &report);
+    hlc_cli_progress_end(&s.progress);
+    hlc_faults_print(faults, stderr);
+    status = done ? HLC_EXIT_DONE : hlc_faults_exit_status(faults);
+    if (s.json) {
+        status = hlc_cli_write_json(&program, report_json(&s, &report, done, faults), status);
+    } else if (done) {
+        print_report(&s, &report);
+        status = hlc_cli_finish(&program, status);
+    }
+    hlc_faults_destroy(faults);
+    return status;
+}

@@ -1,0 +1,67 @@
+#include "compiler/compile.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "compiler/emit/inputs.h"
+#include "compiler/emit/plan.h"
+#include "compiler/emit/writer.h"
+#include "compiler/linalg.h"
+
+static bool fit_statistics(const hlc_compile_options *options, const hlc_inputs *inputs, hlc_pool_stats *stats, hlc_faults *faults) {
+    hlc_stats_options stats_options = options->stats;
+    stats_options.threads = options->threads;
+    const float **samples = calloc(inputs->count, sizeof *samples);
+    size_t *counts = calloc(inputs->count, sizeof *counts);
+    bool good = samples && counts;
+    for (size_t i = 0; good && i < inputs->count; i++) {
+        if (inputs->embeddings[i]) {
+            samples[i] = inputs->embeddings[i]->values;
+            counts[i] = inputs->embeddings[i]->samples;
+        }
+    }
+    if (good && options->progress.report) {
+        options->progress.report(options->progress.user, "fitting statistics", 0, 1);
+    }
+    good = good && hlc_pool_stats_fit(samples, counts, inputs->count, inputs->dim, &stats_options, stats);
+    if (!good) {
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, options->output, "statistics", NULL,
+                  "out of memory, or a decomposition of the samples did not converge");
+    }
+    free(counts);
+    free(samples);
+    return good;
+}
+
+static void fill_report(const hlc_inputs *inputs, const hlc_plan *plan, hlc_compile_report *report) {
+    report->adapters = (uint32_t)inputs->count;
+    report->modules = (uint32_t)inputs->module_count;
+    report->rocs = plan->rocs;
+    report->tensor_bytes = plan->tensor_bytes;
+    for (size_t i = 0; i < inputs->count; i++) {
+        report->routable += inputs->embeddings[i] != NULL;
+        report->source_bytes += inputs->adapters[i]->file_size;
+        for (size_t k = 0; k < inputs->adapters[i]->target_count; k++) {
+            const hlc_target *target = &inputs->adapters[i]->targets[k];
+            report->parameters += target->rank * (target->d_in + target->d_out);
+        }
+    }
+}
+
+bool hlc_compile(const hlc_compile_options *options, hlc_faults *faults, hlc_compile_report *report) {
+    hlc_inputs inputs;
+    hlc_plan plan = {0};
+    hlc_pool_stats stats = {0};
+    *report = (hlc_compile_report){0};
+    hlc_linalg_setup();
+    bool good = hlc_inputs_open(options, &inputs, faults) && hlc_plan_make(options, &inputs, &plan, faults) &&
+                fit_statistics(options, &inputs, &stats, faults);
+    if (good) {
+        fill_report(&inputs, &plan, report);
+        good = hlc_write_pool(options, &inputs, &plan, &stats, report, faults);
+    }
+    hlc_pool_stats_free(&stats);
+    hlc_plan_free(&inputs, &plan);
+    hlc_inputs_free(&inputs);
+    return good;
+}

@@ -1,0 +1,264 @@
+#include "compiler/emit/plan.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compiler/base/files.h"
+#include "compiler/base/workers.h"
+#include "compiler/emit/codec.h"
+#include "format/sha256.h"
+
+enum { READ_BLOCK = 1 << 20, PROBE_ELEMENTS = 16384 };
+
+typedef struct plan_job {
+    const hlc_compile_options *options;
+    const hlc_inputs *inputs;
+    hlc_plan *plan;
+    hlc_faults *faults;
+    atomic_uint_fast64_t done;
+    uint64_t total;
+} plan_job;
+
+static bool hash_file(const hlc_adapter *adapter, uint8_t out[HLF_SHA256_SIZE], hlc_faults *faults) {
+    uint8_t *block = malloc(READ_BLOCK);
+    if (!block) {
+        hlc_out_of_memory(faults, adapter->path, READ_BLOCK);
+        return false;
+    }
+    hlf_sha256 hash;
+    hlf_sha256_init(&hash);
+    bool good = true;
+    for (uint64_t at = 0; good && at < adapter->file_size;) {
+        uint64_t left = adapter->file_size - at;
+        size_t n = left < READ_BLOCK ? (size_t)left : READ_BLOCK;
+        good = hlc_file_read(adapter->fd, adapter->path, at, block, n, faults);
+        if (good) {
+            hlf_sha256_update(&hash, block, n);
+        }
+        at += n;
+    }
+    hlf_sha256_final(&hash, out);
+    free(block);
+    return good;
+}
+
+/* The narrowest type that holds the tensor exactly. A look at its beginning settles nearly all that cannot be narrowed. */
+static bool narrow(const hlc_adapter *adapter, const hlc_matrix_source *source, hlf_dtype *out, hlc_faults *faults) {
+    const uint64_t n = source->rows * source->cols, size = hlf_dtype_size(source->dtype);
+    *out = source->dtype;
+    if (source->dtype != HLF_DTYPE_F32 && source->dtype != HLF_DTYPE_F64) {
+        return true;
+    }
+    uint64_t probe = n < PROBE_ELEMENTS ? n : PROBE_ELEMENTS;
+    uint8_t *values = malloc(probe * size);
+    if (!values) {
+        hlc_out_of_memory(faults, adapter->path, probe * size);
+        return false;
+    }
+    bool good = hlc_file_read(adapter->fd, adapter->path, source->offset, values, probe * size, faults);
+    hlf_dtype narrowest = good ? hlf_narrowest(values, source->dtype, probe) : source->dtype;
+    free(values);
+    if (!good || probe == n || narrowest == source->dtype) {
+        *out = narrowest;
+        return good;
+    }
+    values = malloc(n * size);
+    if (!values) {
+        hlc_out_of_memory(faults, adapter->path, n * size);
+        return false;
+    }
+    good = hlc_adapter_read(adapter, source, values, faults);
+    *out = good ? hlf_narrowest(values, source->dtype, n) : source->dtype;
+    free(values);
+    return good;
+}
+
+static bool compress_texts(const hlc_adapter *adapter, hlc_plan_adapter *plan, hlc_faults *faults) {
+    bool good = true;
+    if (adapter->config_text.length) {
+        plan->config = hlc_compress_text(adapter->config_text.bytes, adapter->config_text.length, &plan->config_size);
+        good = plan->config != NULL;
+    }
+    if (adapter->header_text.length) {
+        plan->header = hlc_compress_text(adapter->header_text.bytes, adapter->header_text.length, &plan->header_size);
+        good = good && plan->header != NULL;
+    }
+    if (!good) {
+        hlc_out_of_memory(faults, adapter->path, 0);
+    }
+    return good;
+}
+
+static void plan_adapter(void *context, size_t i, size_t worker) {
+    plan_job *job = context;
+    const hlc_adapter *adapter = job->inputs->adapters[i];
+    hlc_plan_adapter *plan = &job->plan->adapters[i];
+    bool good = hash_file(adapter, plan->source_sha256, job->faults) && compress_texts(adapter, plan, job->faults);
+    for (size_t k = 0; good && k < adapter->target_count; k++) {
+        hlc_plan_entry *entry = &job->plan->entries[plan->first_entry + k];
+        const hlc_target *target = entry->target;
+        good = narrow(adapter, &target->a, &entry->stored_a, job->faults) && narrow(adapter, &target->b, &entry->stored_b, job->faults);
+        plan->tensor_bytes += target->a.rows * target->a.cols * hlf_dtype_size(target->a.dtype) +
+                              target->b.rows * target->b.cols * hlf_dtype_size(target->b.dtype);
+    }
+    uint64_t done = atomic_fetch_add(&job->done, adapter->file_size) + adapter->file_size;
+    if (job->options->progress.report && worker == 0) {
+        job->options->progress.report(job->options->progress.user, "hashing sources", done, job->total);
+    }
+}
+
+/* ---- Datasets: one per (module, side, rank, stored type), a row per adapter ---- */
+
+typedef struct placement {
+    uint32_t module; /* UINT32_MAX for gauges: they are kept by rank alone */
+    uint32_t rank, side;
+    hlf_dtype dtype;
+    uint32_t entry;
+} placement;
+
+static int compare_placements(const void *a, const void *b) {
+    const placement *x = a, *y = b;
+    const uint32_t left[] = {x->module, x->side, x->rank, (uint32_t)x->dtype, x->entry};
+    const uint32_t right[] = {y->module, y->side, y->rank, (uint32_t)y->dtype, y->entry};
+    for (size_t i = 0; i < sizeof left / sizeof left[0]; i++) {
+        if (left[i] != right[i]) {
+            return left[i] < right[i] ? -1 : 1;
+        }
+    }
+    return 0;
+}
+
+static bool same_dataset(const placement *a, const placement *b) {
+    return a->module == b->module && a->side == b->side && a->rank == b->rank && a->dtype == b->dtype;
+}
+
+enum { SIDE_A = 0, SIDE_B = 1, SIDE_GAUGE = 2 };
+
+static void name_dataset(hlc_plan_dataset *dataset, const placement *placed, const hlc_target *target) {
+    dataset->dtype = placed->dtype;
+    dataset->height = placed->side == SIDE_GAUGE ? 2 * (uint64_t)placed->rank : placed->rank;
+    dataset->width = placed->side == SIDE_A ? target->d_in : placed->side == SIDE_B ? target->d_out : placed->rank;
+    if (placed->side == SIDE_GAUGE) {
+        snprintf(dataset->path, sizeof dataset->path, "/gauge/r%u", placed->rank);
+    } else {
+        snprintf(dataset->path, sizeof dataset->path, "/w/%u/%s_r%u_%s", placed->module, placed->side == SIDE_A ? "A" : "Bt", placed->rank,
+                 hlf_dtype_name(placed->dtype));
+    }
+}
+
+static void assign(hlc_plan_entry *entry, uint32_t side, uint32_t dataset, uint32_t row) {
+    if (side == SIDE_A) {
+        entry->dataset_a = dataset;
+        entry->row_a = row;
+    } else if (side == SIDE_B) {
+        entry->dataset_b = dataset;
+        entry->row_b = row;
+    } else {
+        entry->dataset_gauge = dataset;
+        entry->row_gauge = row;
+    }
+}
+
+static bool place_chunks(hlc_plan *plan, bool gauges) {
+    const size_t sides = gauges ? 3 : 2, count = plan->entry_count * sides;
+    placement *places = malloc(count * sizeof *places);
+    plan->datasets = calloc(count, sizeof *plan->datasets);
+    if (!places || !plan->datasets) {
+        free(places);
+        return false;
+    }
+    for (size_t i = 0, at = 0; i < plan->entry_count; i++) {
+        const hlc_plan_entry *entry = &plan->entries[i];
+        const uint32_t rank = entry->target->rank, number = (uint32_t)i;
+        places[at++] = (placement){entry->module, rank, SIDE_A, entry->stored_a, number};
+        places[at++] = (placement){entry->module, rank, SIDE_B, entry->stored_b, number};
+        if (gauges) {
+            places[at++] = (placement){UINT32_MAX, rank, SIDE_GAUGE, HLF_DTYPE_F32, number};
+        }
+    }
+    qsort(places, count, sizeof *places, compare_placements);
+    for (size_t i = 0; i < count; i++) {
+        hlc_plan_entry *entry = &plan->entries[places[i].entry];
+        if (i == 0 || !same_dataset(&places[i - 1], &places[i])) {
+            name_dataset(&plan->datasets[plan->dataset_count++], &places[i], entry->target);
+        }
+        uint32_t dataset = plan->dataset_count - 1;
+        assign(entry, places[i].side, dataset, (uint32_t)plan->datasets[dataset].rows++);
+    }
+    free(places);
+    hlc_plan_dataset *fitted = realloc(plan->datasets, plan->dataset_count * sizeof *fitted);
+    plan->datasets = fitted ? fitted : plan->datasets;
+    return true;
+}
+
+static bool list_entries(const hlc_inputs *inputs, hlc_plan *plan) {
+    for (size_t i = 0; i < inputs->count; i++) {
+        plan->adapters[i].first_entry = plan->entry_count;
+        plan->entry_count += inputs->adapters[i]->target_count;
+    }
+    plan->entries = calloc(plan->entry_count, sizeof *plan->entries);
+    if (!plan->entries) {
+        return false;
+    }
+    for (size_t i = 0, at = 0; i < inputs->count; i++) {
+        for (size_t k = 0; k < inputs->adapters[i]->target_count; k++, at++) {
+            const hlc_target *target = &inputs->adapters[i]->targets[k];
+            plan->entries[at] = (hlc_plan_entry){.target = target,
+                                                 .adapter = (uint32_t)i,
+                                                 .module = inputs->target_modules[i][k],
+                                                 .first_roc = plan->rocs,
+                                                 .dataset_gauge = HLF_NONE};
+            plan->rocs += target->rank;
+        }
+    }
+    return true;
+}
+
+/* HDF5 takes chunks of less than 4 GiB. */
+static void check_sizes(const hlc_inputs *inputs, const hlc_plan *plan, hlc_faults *faults) {
+    for (size_t i = 0; i < plan->entry_count; i++) {
+        const hlc_target *target = plan->entries[i].target;
+        uint64_t widest = target->d_in > target->d_out ? target->d_in : target->d_out;
+        if (widest * target->rank * 8 > (uint64_t)UINT32_MAX) {
+            hlc_bad_input(faults, inputs->adapters[plan->entries[i].adapter]->path, target->module.bytes,
+                          "a matrix of %u x %llu: more than 4 GiB", target->rank, (unsigned long long)widest);
+        }
+    }
+}
+
+bool hlc_plan_make(const hlc_compile_options *options, const hlc_inputs *inputs, hlc_plan *plan, hlc_faults *faults) {
+    *plan = (hlc_plan){.adapters = calloc(inputs->count, sizeof *plan->adapters)};
+    plan_job job = {.options = options, .inputs = inputs, .plan = plan, .faults = faults};
+    if (!plan->adapters || !list_entries(inputs, plan)) {
+        hlc_out_of_memory(faults, NULL, 0);
+        return false;
+    }
+    check_sizes(inputs, plan, faults);
+    for (size_t i = 0; i < inputs->count; i++) {
+        job.total += inputs->adapters[i]->file_size;
+    }
+    if (hlc_faults_errors(faults) || !hlc_parallel(options->threads, inputs->count, plan_adapter, &job) || hlc_faults_errors(faults)) {
+        return false;
+    }
+    for (size_t i = 0; i < inputs->count; i++) {
+        plan->tensor_bytes += plan->adapters[i].tensor_bytes;
+    }
+    if (!place_chunks(plan, options->decomposition == HLC_DECOMPOSE_SVD)) {
+        hlc_out_of_memory(faults, NULL, 0);
+        return false;
+    }
+    return true;
+}
+
+void hlc_plan_free(const hlc_inputs *inputs, hlc_plan *plan) {
+    for (size_t i = 0; plan->adapters && i < inputs->count; i++) {
+        free(plan->adapters[i].config);
+        free(plan->adapters[i].header);
+    }
+    free(plan->adapters);
+    free(plan->entries);
+    free(plan->datasets);
+    *plan = (hlc_plan){0};
+}

@@ -1,0 +1,11 @@
+/* The second pass and the file: chunks through HDF5, sections and header at their places, the whole verified. */
+#ifndef HILORA_COMPILER_WRITER_H
+#define HILORA_COMPILER_WRITER_H
+
+#include "compiler/emit/plan.h"
+
+/* Writes the pool to options->output, or leaves what stands there. Adds the sizes to the report. */
+bool hlc_write_pool(const hlc_compile_options *options, const hlc_inputs *inputs, const hlc_plan *plan, const hlc_pool_stats *stats,
+                    hlc_compile_report *report, hlc_faults *faults);
+
+#endif

@@ -1,0 +1,16 @@
+/* Checking a whole pool: every fault is reported, with the adapter, module and byte it belongs to. */
+#ifndef HILORA_COMPILER_VERIFY_H
+#define HILORA_COMPILER_VERIFY_H
+
+#include "compiler/base/faults.h"
+#include "format/index.h"
+
+typedef enum hlc_verify_level {
+    HLC_VERIFY_CHECKSUMS = 0, /* structure, every checksum, finite statistics, the digest */
+    HLC_VERIFY_DECODE = 1     /* also: every chunk decodes, holds finite numbers, and the content hashes hold */
+} hlc_verify_level;
+
+/* bytes: the whole file. label: the name for faults. True without faults. */
+bool hlc_verify_pool(const uint8_t *bytes, uint64_t size, hlc_verify_level level, const char *label, size_t threads, hlc_faults *faults);
+
+#endif
