@@ -50,6 +50,8 @@ typedef struct hlc_fault_view {
     const char *file, *place, *reason, *remedy; /* NULL where none */
 } hlc_fault_view;
 size_t hlc_faults_count(const hlc_faults *faults);
+/* Faults that were counted but not stored: the first 10,000 errors and the first 10,000 warnings and notes are kept. */
+size_t hlc_faults_omitted(const hlc_faults *faults);
 void hlc_faults_get(const hlc_faults *faults, size_t i, hlc_fault_view *out);
 
 #endif
