@@ -1,0 +1,82 @@
+#!/bin/sh
+# The tests, in tiers (TESTING.md):
+#   ./test.sh            quick, then sanitizers, program and interoperability tests; no PyTorch
+#   ./test.sh quick      a release build with its unit and API tests, and the checks of the source tree
+#   ./test.sh live       against the real peft and transformers
+#   ./test.sh all        everything above
+# The last lines printed are the test runners' own summaries.
+set -eu
+cd "$(dirname "$0")"
+. tools/packages.sh
+
+tier=${1:-standard}
+case $tier in quick | standard | live | all) ;; *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
+
+logs=build/logs
+mkdir -p "$logs"
+rm -f "$logs"/*.summary
+
+# step NAME COMMAND...: runs it with its output shown and logged.
+step() {
+  name=$1
+  shift
+  echo
+  echo "== $name"
+  start=$(date +%s)
+  { "$@" && echo ok >"$logs/status"; } 2>&1 | tee "$logs/$name.log"
+  [ -f "$logs/status" ] || { echo "FAILED: $name" >&2; exit 1; }
+  rm "$logs/status"
+  echo "== $name: $(($(date +%s) - start)) s"
+}
+
+build() {
+  cmake --preset "$1" >/dev/null && cmake --build "build/$1"
+}
+
+# ctest and pytest steps keep their own closing lines for the end.
+run_ctest() {
+  step "ctest-$1" ctest --preset "$1" -j "$(nproc)"
+  { echo "ctest, $1:"; tail -n 40 "$logs/ctest-$1.log" | grep -E 'tests passed|tests failed|Total Test time'; } >"$logs/ctest-$1.summary"
+}
+
+run_pytest() {
+  name=$1
+  shift
+  step "pytest-$name" "$@"
+  { echo "pytest, $name:"; tail -n 1 "$logs/pytest-$name.log"; } >"$logs/pytest-$name.summary"
+}
+
+quick() {
+  install_packages $packages_build $packages_test
+  step tree tools/check_tree.sh
+  step build-release build release
+  run_ctest release
+}
+
+standard() {
+  quick
+  step build-asan build asan
+  run_ctest asan
+  step build-tsan build tsan
+  run_ctest tsan
+  step venv tools/venv.sh build/venv tests/interop/requirements.txt
+  run_pytest programs env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/bin/python -m pytest -q tests/cli tests/interop --ignore tests/interop/live
+  run_pytest programs-asan env HILORA_BIN="$PWD/build/asan/compiler/cli" build/venv/bin/python -m pytest -q tests/cli tests/interop --ignore tests/interop/live -m "not slow"
+}
+
+live() {
+  install_packages $packages_build $packages_test
+  step build-release build release
+  step venv-live tools/venv.sh build/venv-live tests/interop/requirements.txt tests/interop/requirements-live.txt
+  run_pytest live env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv-live/bin/python -m pytest -q tests/interop/live
+}
+
+case $tier in
+  quick) quick ;;
+  standard) standard ;;
+  live) live ;;
+  all) standard && live ;;
+esac
+
+echo
+cat "$logs"/*.summary
