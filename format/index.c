@@ -17,16 +17,36 @@ const hlf_limits hlf_default_limits = {
     .max_width = INT32_MAX,
 };
 
-static const uint8_t *record_at(const hlf_index *index, hlf_section_id section, uint64_t i) {
-    return index->bytes + index->header.sections[section].offset + i * hlf_section_element_size(section);
+/* hlf_section_element_size for records, where the compiler can fold it. */
+static inline uint64_t record_size(hlf_section_id section) {
+    switch (section) {
+    case HLF_SECTION_POOL:
+        return HLF_POOL_RECORD;
+    case HLF_SECTION_ADAPTERS:
+        return HLF_ADAPTER_RECORD;
+    case HLF_SECTION_MODULES:
+        return HLF_MODULE_RECORD;
+    case HLF_SECTION_ENTRIES:
+        return HLF_ENTRY_RECORD;
+    case HLF_SECTION_CHUNKS:
+        return HLF_CHUNK_RECORD;
+    case HLF_SECTION_STATS:
+        return HLF_STATS_RECORD;
+    default:
+        return hlf_section_element_size(section);
+    }
 }
 
-static uint64_t record_offset(const hlf_index *index, hlf_section_id section, uint64_t i) {
-    return index->header.sections[section].offset + i * hlf_section_element_size(section);
+static inline uint64_t record_offset(const hlf_index *index, hlf_section_id section, uint64_t i) {
+    return index->header.sections[section].offset + i * record_size(section);
+}
+
+static inline const uint8_t *record_at(const hlf_index *index, hlf_section_id section, uint64_t i) {
+    return index->bytes + record_offset(index, section, i);
 }
 
 static uint64_t section_count(const hlf_index *index, hlf_section_id section) {
-    return index->header.sections[section].length / hlf_section_element_size(section);
+    return index->header.sections[section].length / record_size(section);
 }
 
 void hlf_index_adapter(const hlf_index *index, uint32_t i, hlf_adapter_record *out) {
@@ -186,6 +206,17 @@ static bool doubles_finite(const uint8_t *bytes, uint64_t n) {
     return bad == 0;
 }
 
+/* Sums run over whole rows, so what stands behind the last dimension must be zero. */
+static bool padding_is_zero(const uint8_t *bytes, uint64_t rows, uint32_t dim, uint32_t stride) {
+    uint32_t seen = 0;
+    for (uint64_t row = 0; row < rows; row++) {
+        for (uint32_t i = dim; i < stride; i++) {
+            seen |= hlf_load_u32(bytes + 4 * (row * stride + i));
+        }
+    }
+    return seen == 0;
+}
+
 hl_status hlf_index_verify_stats(const hlf_index *index, uint32_t adapter, hl_diag *diag) {
     hlf_stats_record stats;
     hlf_index_stats(index, adapter, &stats);
@@ -210,6 +241,10 @@ hl_status hlf_index_verify_stats(const hlf_index *index, uint32_t adapter, hl_di
     if (!floats_finite(bytes + mean, index->pool.stride) || !floats_finite(bytes + basis, q * index->pool.stride) ||
         !doubles_finite(bytes + singular, q) || !doubles_finite(bytes + leverage, stats.m * q)) {
         return hlf_fail(diag, HL_ERR_INPUT, mean, "the statistics of adapter %u hold NaN or infinity", adapter);
+    }
+    if (!padding_is_zero(bytes + mean, 1, index->pool.dim, index->pool.stride) ||
+        !padding_is_zero(bytes + basis, q, index->pool.dim, index->pool.stride)) {
+        return hlf_fail(diag, HL_ERR_CORRUPT, mean, "the rows of adapter %u are not padded with zeros", adapter);
     }
     return HL_OK;
 }
@@ -375,7 +410,7 @@ static hl_status check_chunks(const open_context *c) {
     const bool store = index->header.codec == HLF_CODEC_STORE;
     for (uint32_t i = 0; i < index->chunks; i++) {
         hlf_chunk_record chunk;
-        hlf_index_chunk(index, i, &chunk);
+        hlf_chunk_decode(&chunk, record_at(index, HLF_SECTION_CHUNKS, i));
         if (chunk.offset < end || chunk.stored == 0 || !hlf_inside(chunk.offset, chunk.stored, index->size)) {
             return bad(c, HLF_SECTION_CHUNKS, i, "empty, outside the file, out of order or overlapping");
         }
@@ -400,29 +435,36 @@ static bool dtype_ok(uint8_t dtype) {
     return dtype >= HLF_DTYPE_F16 && dtype <= HLF_DTYPE_F64;
 }
 
-/* The stored size of a chunk of so many decoded bytes can be what the table says. */
-static bool chunk_size_ok(const hlf_index *index, const hlf_entry_record *entry, hlf_side side) {
-    hlf_chunk_shape shape;
+/* The chunk exists, and its stored size can be that of so many decoded bytes. */
+static inline bool chunk_size_ok(const hlf_index *index, uint32_t i, uint64_t bytes) {
     hlf_chunk_record chunk;
-    if (!hlf_index_chunk_shape(index, entry, side, &shape)) {
-        return side == HLF_SIDE_GAUGE;
-    }
-    if (shape.chunk >= index->chunks) {
+    if (i >= index->chunks) {
         return false;
     }
-    hlf_index_chunk(index, shape.chunk, &chunk);
+    hlf_chunk_decode(&chunk, record_at(index, HLF_SECTION_CHUNKS, i));
     if (chunk.filter_mask == HLF_CHUNK_RAW) {
-        return chunk.stored == shape.bytes;
+        return chunk.stored == bytes;
     }
     /* A zstd frame of raw blocks adds at most 3 bytes per block and 18 for the frame; planes may cut blocks short. */
-    return shape.bytes <= UINT32_MAX && chunk.stored <= shape.bytes + shape.bytes / 256 + 64;
+    return bytes <= UINT32_MAX && chunk.stored <= bytes + bytes / 256 + 64;
+}
+
+/* The same for the chunks of an entry (hlf_index_chunk_shape has their shapes), whose module, rank and types are in range. */
+static inline bool chunk_sizes_ok(const hlf_index *index, const hlf_entry_record *entry) {
+    static const uint8_t size[] = {[HLF_DTYPE_F16] = 2, [HLF_DTYPE_BF16] = 2, [HLF_DTYPE_F32] = 4, [HLF_DTYPE_F64] = 8};
+    const uint64_t rank = entry->rank;
+    hlf_module_record module;
+    hlf_module_decode(&module, record_at(index, HLF_SECTION_MODULES, entry->module));
+    return chunk_size_ok(index, entry->chunk_a, rank * module.d_in * size[entry->stored_dtype_a]) &&
+           chunk_size_ok(index, entry->chunk_b, rank * module.d_out * size[entry->stored_dtype_b]) &&
+           (entry->chunk_gauge == HLF_NONE || chunk_size_ok(index, entry->chunk_gauge, 2 * rank * rank * 4));
 }
 
 static hl_status check_entry(const open_context *c, uint32_t i, const hlf_adapter_record *adapter, hlf_entry_record *entry,
                              uint64_t first_roc) {
     const hlf_index *index = c->index;
-    hlf_index_entry(index, i, entry);
     const uint8_t *at = record_at(index, HLF_SECTION_ENTRIES, i);
+    hlf_entry_decode(entry, at);
     if (entry->module >= index->modules) {
         return bad(c, HLF_SECTION_ENTRIES, i, "no such module");
     }
@@ -442,12 +484,8 @@ static hl_status check_entry(const open_context *c, uint32_t i, const hlf_adapte
     if (!isfinite(entry->scale) || entry->first_roc != first_roc || (c->strict && (hlf_load_u64(at + 56) || hlf_load_u64(at + 64)))) {
         return bad(c, HLF_SECTION_ENTRIES, i, "a scale that is not finite, a wrong ROC position, or reserved bytes not zero");
     }
-    for (int side = HLF_SIDE_A; side <= HLF_SIDE_GAUGE; side++) {
-        if (!chunk_size_ok(index, entry, (hlf_side)side)) {
-            return bad(c, HLF_SECTION_ENTRIES, i, "a chunk does not exist or has an impossible size");
-        }
-    }
-    return HL_OK;
+    return chunk_sizes_ok(index, entry) ? HL_OK
+                                        : bad(c, HLF_SECTION_ENTRIES, i, "a chunk does not exist or has an impossible size");
 }
 
 static bool blob_ok(const hlf_index *index, const hlf_blob_ref *blob) {
@@ -518,12 +556,15 @@ static hl_status check_adapters(const open_context *c) {
     return HL_OK;
 }
 
+static inline uint32_t adapter_flags(const hlf_index *index, uint32_t i) {
+    return hlf_load_u32(record_at(index, HLF_SECTION_ADAPTERS, i) + HLF_ADAPTER_AT_FLAGS);
+}
+
 static hl_status check_stats_record(const open_context *c, uint32_t i, const hlf_stats_record *stats, uint64_t rows,
                                     uint64_t leverages) {
     const hlf_pool_record *pool = &c->index->pool;
-    hlf_adapter_record adapter;
-    hlf_index_adapter(c->index, i, &adapter);
-    const bool routable = adapter.flags & HLF_ADAPTER_ROUTABLE, calibrated = adapter.flags & HLF_ADAPTER_CALIBRATED;
+    const uint32_t flags = adapter_flags(c->index, i);
+    const bool routable = flags & HLF_ADAPTER_ROUTABLE, calibrated = flags & HLF_ADAPTER_CALIBRATED;
     if (!reserved_ok(c, HLF_SECTION_STATS, i) || routable != (stats->m > 0) || (calibrated && stats->m < 3)) {
         return bad(c, HLF_SECTION_STATS, i, "samples that contradict the adapter's flags, or reserved bytes not zero");
     }
@@ -553,14 +594,12 @@ static hl_status check_stats(const open_context *c) {
     uint64_t rows = 0, leverages = 0, calibrated = 0;
     for (uint32_t i = 0; i < index->adapters; i++) {
         hlf_stats_record stats;
-        hlf_adapter_record adapter;
         hlf_index_stats(index, i, &stats);
-        hlf_index_adapter(index, i, &adapter);
         hl_status status = check_stats_record(c, i, &stats, rows, leverages);
         if (status != HL_OK) {
             return status;
         }
-        calibrated += (adapter.flags & HLF_ADAPTER_CALIBRATED) != 0;
+        calibrated += (adapter_flags(index, i) & HLF_ADAPTER_CALIBRATED) != 0;
         rows += stats.q; /* at most 2^20 x 2^16, and m x q below 2^48 each: no overflow */
         leverages += (uint64_t)stats.m * stats.q;
         if (leverages > index->size) {

@@ -72,7 +72,7 @@ bool hlf_index_chunk_shape(const hlf_index *index, const hlf_entry_record *entry
 /* First-use checks: HL_ERR_CORRUPT names the place. Cost: one pass over the bytes. Thread-safe (they keep no state). */
 HL_NODISCARD hl_status hlf_index_verify_section(const hlf_index *index, hlf_section_id section, hl_diag *diag);
 HL_NODISCARD hl_status hlf_index_verify_chunk(const hlf_index *index, uint32_t chunk, hl_diag *diag);
-/* The mean, basis, singular values and leverages of one adapter; also that every float is finite. */
+/* The mean, basis, singular values and leverages of one adapter; also that every float is finite and padding is zero. */
 HL_NODISCARD hl_status hlf_index_verify_stats(const hlf_index *index, uint32_t adapter, hl_diag *diag);
 /* A blob's stored bytes (a zstd frame of blob.size bytes of content); NULL for an empty blob. */
 const uint8_t *hlf_index_blob(const hlf_index *index, const hlf_blob_ref *blob);

@@ -98,7 +98,8 @@ enum { /* adapter flags */
     HLF_ADAPTER_SQUEEZED = 4,
     HLF_ADAPTER_EXTRAS_DROPPED = 8,
     HLF_ADAPTER_CONDITIONAL = 16, /* the threshold field holds */
-    HLF_ADAPTER_FLAGS_KNOWN = 31
+    HLF_ADAPTER_FLAGS_KNOWN = 31,
+    HLF_ADAPTER_AT_FLAGS = 84 /* byte position in the record */
 };
 
 enum { /* entry flags */

@@ -276,40 +276,10 @@ void hlf_adapter_decode(hlf_adapter_record *record, const uint8_t *in) {
     decode(&adapter_type, record, in);
 }
 
-void hlf_module_decode(hlf_module_record *record, const uint8_t *in) {
-    decode(&module_type, record, in);
-}
-
 void hlf_stats_decode(hlf_stats_record *record, const uint8_t *in) {
     decode(&stats_type, record, in);
 }
 
 void hlf_rival_decode(hlf_rival_record *record, const uint8_t *in) {
     decode(&rival_type, record, in);
-}
-
-/* Entries and chunks are decoded by the hundred thousand when a pool opens, so these two are written out. */
-void hlf_entry_decode(hlf_entry_record *record, const uint8_t *in) {
-    record->module = hlf_load_u32(in);
-    record->rank = hlf_load_u32(in + 4);
-    record->source_rank = hlf_load_u32(in + 8);
-    record->flags = hlf_load_u32(in + 12);
-    record->source_dtype_a = in[16];
-    record->source_dtype_b = in[17];
-    record->stored_dtype_a = in[18];
-    record->stored_dtype_b = in[19];
-    record->chunk_a = hlf_load_u32(in + 20);
-    record->chunk_b = hlf_load_u32(in + 24);
-    record->chunk_gauge = hlf_load_u32(in + 28);
-    record->scale = hlf_load_f64(in + 32);
-    record->squeeze_error = hlf_load_f64(in + 40);
-    record->first_roc = hlf_load_u64(in + 48);
-}
-
-void hlf_chunk_decode(hlf_chunk_record *record, const uint8_t *in) {
-    record->offset = hlf_load_u64(in);
-    record->checksum = hlf_load_u64(in + 8);
-    record->stored = hlf_load_u32(in + 16);
-    record->row = hlf_load_u32(in + 20);
-    record->filter_mask = hlf_load_u32(in + 24);
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "format/bytes.h"
 #include "format/layout.h"
 
 /* A byte range of the string section. */
@@ -90,11 +91,45 @@ void hlf_rival_encode(const hlf_rival_record *record, uint8_t out[HLF_RIVAL_RECO
 
 void hlf_pool_decode(hlf_pool_record *record, const uint8_t *in);
 void hlf_adapter_decode(hlf_adapter_record *record, const uint8_t *in);
-void hlf_module_decode(hlf_module_record *record, const uint8_t *in);
-void hlf_entry_decode(hlf_entry_record *record, const uint8_t *in);
-void hlf_chunk_decode(hlf_chunk_record *record, const uint8_t *in);
 void hlf_stats_decode(hlf_stats_record *record, const uint8_t *in);
 void hlf_rival_decode(hlf_rival_record *record, const uint8_t *in);
+
+/* These three are decoded by the hundred thousand when a pool opens, so they are written out, and inline: a caller pays
+ * for the fields it reads. */
+static inline void hlf_module_decode(hlf_module_record *record, const uint8_t *in) {
+    record->name.offset = hlf_load_u32(in);
+    record->name.length = hlf_load_u32(in + 4);
+    record->kind = hlf_load_u32(in + 8);
+    record->adapters = hlf_load_u32(in + 12);
+    record->d_in = hlf_load_u64(in + 16);
+    record->d_out = hlf_load_u64(in + 24);
+    memcpy(record->geometry, in + 32, sizeof record->geometry);
+}
+
+static inline void hlf_entry_decode(hlf_entry_record *record, const uint8_t *in) {
+    record->module = hlf_load_u32(in);
+    record->rank = hlf_load_u32(in + 4);
+    record->source_rank = hlf_load_u32(in + 8);
+    record->flags = hlf_load_u32(in + 12);
+    record->source_dtype_a = in[16];
+    record->source_dtype_b = in[17];
+    record->stored_dtype_a = in[18];
+    record->stored_dtype_b = in[19];
+    record->chunk_a = hlf_load_u32(in + 20);
+    record->chunk_b = hlf_load_u32(in + 24);
+    record->chunk_gauge = hlf_load_u32(in + 28);
+    record->scale = hlf_load_f64(in + 32);
+    record->squeeze_error = hlf_load_f64(in + 40);
+    record->first_roc = hlf_load_u64(in + 48);
+}
+
+static inline void hlf_chunk_decode(hlf_chunk_record *record, const uint8_t *in) {
+    record->offset = hlf_load_u64(in);
+    record->checksum = hlf_load_u64(in + 8);
+    record->stored = hlf_load_u32(in + 16);
+    record->row = hlf_load_u32(in + 20);
+    record->filter_mask = hlf_load_u32(in + 24);
+}
 
 /* The fields of a record in the file: name, type and byte position, for the HDF5 view and for documentation. */
 typedef enum hlf_field_type { HLF_FIELD_U8, HLF_FIELD_U32, HLF_FIELD_U64, HLF_FIELD_F64 } hlf_field_type;
