@@ -12,8 +12,8 @@ static unsigned detect(void) {
         features |= HLF_CPU_AVX2;
     }
     const unsigned leaf7_ebx_sha = 1u << 29;
-    if (__builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1") && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
-        (b & leaf7_ebx_sha) != 0) {
+    if (__builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1") &&
+        __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7_ebx_sha) != 0) {
         features |= HLF_CPU_SHA;
     }
     return features;

@@ -18,8 +18,8 @@ void hlf_planes_join(void *dst, const void *src, size_t width, size_t n);
 void hlf_planes_split_for(unsigned cpu_features, void *dst, const void *src, size_t width, size_t n);
 void hlf_planes_join_for(unsigned cpu_features, void *dst, const void *src, size_t width, size_t n);
 
-/* The x86 part (format/planes_x86.c): these handle a leading part of the elements and return how many; 0 where the flags,
- * the build or the width allow none. */
+/* The x86 part (format/planes_x86.c): these handle a leading part of the elements and return how many; 0 where the
+ * flags, the build or the width allow none. */
 size_t hlf_planes_split_x86(unsigned cpu_features, uint8_t *dst, const uint8_t *src, size_t width, size_t n);
 size_t hlf_planes_join_x86(unsigned cpu_features, uint8_t *dst, const uint8_t *src, size_t width, size_t n);
 

@@ -187,19 +187,20 @@ START_TEST(narrowing_matches_numpy) {
     static const struct {
         uint32_t f32;
         uint16_t f16, bf16;
-    } cases[] = {
-        {0x00000000, 0x0000, 0x0000}, {0x80000000, 0x8000, 0x8000}, {0x00000001, 0x0000, 0x0000}, {0x807fffff, 0x8000, 0x8080},
-        {0x33000000, 0x0000, 0x3300}, {0x33000001, 0x0001, 0x3300}, {0x32ffffff, 0x0000, 0x3300}, {0x33800000, 0x0001, 0x3380},
-        {0x33c00000, 0x0002, 0x33c0}, {0x387fc000, 0x03ff, 0x3880}, {0x387fe000, 0x0400, 0x3880}, {0x387fffff, 0x0400, 0x3880},
-        {0x38800000, 0x0400, 0x3880}, {0x3f800000, 0x3c00, 0x3f80}, {0xbf800000, 0xbc00, 0xbf80}, {0x3f801000, 0x3c00, 0x3f80},
-        {0x3f801001, 0x3c01, 0x3f80}, {0x3f803000, 0x3c02, 0x3f80}, {0x3f808000, 0x3c04, 0x3f80}, {0x3f808001, 0x3c04, 0x3f81},
-        {0x3f818000, 0x3c0c, 0x3f82}, {0x3eaaaaab, 0x3555, 0x3eab}, {0x40490fdb, 0x4248, 0x4049}, {0x477fdfff, 0x7bff, 0x4780},
-        {0x477fe000, 0x7bff, 0x4780}, {0x477ff000, 0x7c00, 0x4780}, {0x47800000, 0x7c00, 0x4780}, {0x7f7f7fff, 0x7c00, 0x7f7f},
-        {0x7f7f8000, 0x7c00, 0x7f80}, {0x7f7fffff, 0x7c00, 0x7f80}, {0x7f800000, 0x7c00, 0x7f80}, {0xff800000, 0xfc00, 0xff80},
-        {0x00007fff, 0x0000, 0x0000}, {0x00008000, 0x0000, 0x0000}, {0x00008001, 0x0000, 0x0001}, {0x00018000, 0x0000, 0x0002},
-        {0x80018001, 0x8000, 0x8002}, {0x3dcccccd, 0x2e66, 0x3dcd}, {0xc2f6e979, 0xd7b7, 0xc2f7}, {0x3a83126f, 0x1419, 0x3a83},
-        {0x358637bd, 0x0011, 0x3586}
-    };
+    } cases[] = {{0x00000000, 0x0000, 0x0000}, {0x80000000, 0x8000, 0x8000}, {0x00000001, 0x0000, 0x0000},
+                 {0x807fffff, 0x8000, 0x8080}, {0x33000000, 0x0000, 0x3300}, {0x33000001, 0x0001, 0x3300},
+                 {0x32ffffff, 0x0000, 0x3300}, {0x33800000, 0x0001, 0x3380}, {0x33c00000, 0x0002, 0x33c0},
+                 {0x387fc000, 0x03ff, 0x3880}, {0x387fe000, 0x0400, 0x3880}, {0x387fffff, 0x0400, 0x3880},
+                 {0x38800000, 0x0400, 0x3880}, {0x3f800000, 0x3c00, 0x3f80}, {0xbf800000, 0xbc00, 0xbf80},
+                 {0x3f801000, 0x3c00, 0x3f80}, {0x3f801001, 0x3c01, 0x3f80}, {0x3f803000, 0x3c02, 0x3f80},
+                 {0x3f808000, 0x3c04, 0x3f80}, {0x3f808001, 0x3c04, 0x3f81}, {0x3f818000, 0x3c0c, 0x3f82},
+                 {0x3eaaaaab, 0x3555, 0x3eab}, {0x40490fdb, 0x4248, 0x4049}, {0x477fdfff, 0x7bff, 0x4780},
+                 {0x477fe000, 0x7bff, 0x4780}, {0x477ff000, 0x7c00, 0x4780}, {0x47800000, 0x7c00, 0x4780},
+                 {0x7f7f7fff, 0x7c00, 0x7f7f}, {0x7f7f8000, 0x7c00, 0x7f80}, {0x7f7fffff, 0x7c00, 0x7f80},
+                 {0x7f800000, 0x7c00, 0x7f80}, {0xff800000, 0xfc00, 0xff80}, {0x00007fff, 0x0000, 0x0000},
+                 {0x00008000, 0x0000, 0x0000}, {0x00008001, 0x0000, 0x0001}, {0x00018000, 0x0000, 0x0002},
+                 {0x80018001, 0x8000, 0x8002}, {0x3dcccccd, 0x2e66, 0x3dcd}, {0xc2f6e979, 0xd7b7, 0xc2f7},
+                 {0x3a83126f, 0x1419, 0x3a83}, {0x358637bd, 0x0011, 0x3586}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         ck_assert_uint_eq(hlf_f32_to_f16(f32_of_bits(cases[i].f32)), cases[i].f16);
         ck_assert_uint_eq(hlf_f32_to_bf16(f32_of_bits(cases[i].f32)), cases[i].bf16);
@@ -284,19 +285,18 @@ START_TEST(sixteen_bit_types_convert_into_each_other) {
         uint16_t bits = (uint16_t)i, to_bf16, to_f16;
         hlf_convert(&to_bf16, HLF_DTYPE_BF16, &bits, HLF_DTYPE_F16, 1);
         hlf_convert(&to_f16, HLF_DTYPE_F16, &bits, HLF_DTYPE_BF16, 1);
-        REQUIRE(is_nan16(F16, bits) ? is_nan16(BF16, to_bf16)
-                                    : to_bf16 == oracle_round(BF16, oracle_value(F16, bits)),
+        REQUIRE(is_nan16(F16, bits) ? is_nan16(BF16, to_bf16) : to_bf16 == oracle_round(BF16, oracle_value(F16, bits)),
                 "f16 %04x became bf16 %04x", i, (unsigned)to_bf16);
-        REQUIRE(is_nan16(BF16, bits) ? is_nan16(F16, to_f16)
-                                     : to_f16 == oracle_round(F16, oracle_value(BF16, bits)),
+        REQUIRE(is_nan16(BF16, bits) ? is_nan16(F16, to_f16) : to_f16 == oracle_round(F16, oracle_value(BF16, bits)),
                 "bf16 %04x became f16 %04x", i, (unsigned)to_f16);
     }
 }
 END_TEST
 
 START_TEST(nan_that_does_not_fit_stays_nan) {
-    const uint64_t f64_nans[] = {UINT64_C(0x7FF0000000000001), UINT64_C(0xFFF0000000000001), UINT64_C(0x7FF8000000000000),
-                                 UINT64_C(0x7FFFFFFFFFFFFFFF), UINT64_C(0x7FF4000000000000)};
+    const uint64_t f64_nans[] = {UINT64_C(0x7FF0000000000001), UINT64_C(0xFFF0000000000001),
+                                 UINT64_C(0x7FF8000000000000), UINT64_C(0x7FFFFFFFFFFFFFFF),
+                                 UINT64_C(0x7FF4000000000000)};
     for (size_t i = 0; i < sizeof f64_nans / sizeof *f64_nans; i++) {
         uint16_t f16, bf16;
         uint32_t f32;
@@ -343,7 +343,7 @@ START_TEST(to_float_and_to_double_read_any_alignment) {
             hlf_to_f32(as_f32, packed + 1, DTYPES[k], n);
             for (size_t i = 0; i < n; i++) {
                 REQUIRE(as_f64[i] == source[i] && as_f32[i] == (float)source[i], "%s %g", hlf_dtype_name(DTYPES[k]),
-                              source[i]);
+                        source[i]);
             }
             ck_assert(as_f64[n] == 1234.0 && as_f32[n] == 1234.0f);
         }
