@@ -302,19 +302,13 @@ def _npy_bytes(embeddings: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _safetensors_bytes(embeddings: np.ndarray, encoder: Encoder, settings: Settings) -> bytes:
-    metadata = {
-        "encoder": encoder.name,
-        "revision": encoder.revision,
-        "prefix": settings.prefix,
-        "normalized": "true" if settings.normalize or encoder.normalizes else "false",
-    }
-    # Written here, as the library puts the metadata in no fixed order and equal input shall give equal bytes.
-    header = json.dumps({"__metadata__": metadata, TENSOR: {"dtype": "F32", "shape": list(embeddings.shape),
-                                                            "data_offsets": [0, embeddings.nbytes]}},
-                        ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+def safetensors_bytes(embeddings: np.ndarray, metadata: dict[str, str]) -> bytes:
+    """An embeddings file. Not by the library, which puts the metadata in no fixed order: equal input, equal bytes."""
+    values = np.ascontiguousarray(embeddings, dtype="<f4")
+    tensor = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [0, values.nbytes]}
+    header = json.dumps({"__metadata__": metadata, TENSOR: tensor}, ensure_ascii=False, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + embeddings.astype("<f4").tobytes()
+    return len(header).to_bytes(8, "little") + header + values.tobytes()
 
 
 class Outputs:
@@ -503,8 +497,14 @@ def _content(job: Job, encoder: Encoder, settings: Settings, like: Like | None, 
     embeddings = embed(encoder, job.texts, settings, batch_size)
     if like is not None and embeddings.shape[1] != like.dim:
         raise ValueError(f"embeddings of dimension {embeddings.shape[1]}, but {like.path} has {like.dim}")
-    npy = job.output.suffix == ".npy"
-    return _npy_bytes(embeddings) if npy else _safetensors_bytes(embeddings, encoder, settings)
+    if job.output.suffix == ".npy":
+        return _npy_bytes(embeddings)
+    return safetensors_bytes(embeddings, {
+        "encoder": encoder.name,
+        "revision": encoder.revision,
+        "prefix": settings.prefix,
+        "normalized": "true" if settings.normalize or encoder.normalizes else "false",
+    })
 
 
 def _embed_all(jobs: list[Job], encoder: Encoder, settings: Settings, like: Like | None, args: argparse.Namespace,
