@@ -59,16 +59,16 @@ standard() {
   run_ctest asan
   step build-tsan build tsan
   run_ctest tsan
-  step venv tools/venv.sh build/venv tests/interop/requirements.txt
-  run_pytest programs env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/bin/python -m pytest -q tests/cli tests/interop --ignore tests/interop/live
-  run_pytest programs-asan env HILORA_BIN="$PWD/build/asan/compiler/cli" build/venv/bin/python -m pytest -q tests/cli tests/interop --ignore tests/interop/live -m "not slow"
+  step venv tools/venv.sh tests tests/interop/requirements.txt
+  run_pytest programs env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/tests/bin/python -m pytest -q tests/cli tests/interop --ignore tests/interop/live
+  run_pytest programs-asan env HILORA_BIN="$PWD/build/asan/compiler/cli" build/venv/tests/bin/python -m pytest -q tests/cli tests/interop --ignore tests/interop/live -m "not slow"
 }
 
 live() {
   install_packages $packages_build $packages_test
   step build-release build release
-  step venv-live tools/venv.sh build/venv-live tests/interop/requirements.txt tests/interop/requirements-live.txt
-  run_pytest live env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv-live/bin/python -m pytest -q tests/interop/live
+  step venv-live tools/venv.sh live tests/interop/requirements.txt tests/interop/requirements-live.txt
+  run_pytest live env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/live/bin/python -m pytest -q tests/interop/live
 }
 
 case $tier in
