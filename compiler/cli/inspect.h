@@ -1,0 +1,68 @@
+/* What hilora-inspect shows, gathered once for both of its outputs. */
+#ifndef HILORA_CLI_INSPECT_H
+#define HILORA_CLI_INSPECT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "compiler/cli/common.h"
+#include "compiler/pool/spectrum.h"
+#include "format/index.h"
+
+typedef struct hlc_pool_totals {
+    uint64_t weights, gauges;             /* stored bytes of the chunks */
+    uint64_t index, route;                /* bytes of the sections: the tables, and mean to leverage and whitening */
+    uint64_t other;                       /* header, HDF5's own structures, padding */
+    uint64_t sources, tensors, parameters; /* sums over the adapters: weight files, tensors in them, numbers in these */
+    uint32_t routable;
+} hlc_pool_totals;
+
+typedef struct hlc_inspection {
+    const char *path;
+    const hlf_index *index;
+    uint32_t first, end; /* the adapters to show */
+    bool one;            /* an adapter was named: its modules are shown too */
+    bool rivals;
+    hlc_pool_totals totals;
+    float *importance; /* room for the ranks of one entry */
+} hlc_inspection;
+
+/* An adapter with what its entries sum up to. */
+typedef struct hlc_adapter_view {
+    hlf_adapter_record record;
+    hlf_stats_record stats;
+    uint64_t tensors; /* bytes of the tensors in the source */
+    unsigned source_dtypes, stored_dtypes; /* bit d: some factor has hlf_dtype d */
+} hlc_adapter_view;
+
+/* One adapted module of an adapter. */
+typedef struct hlc_entry_view {
+    hlf_entry_record record;
+    hlf_module_record module;
+    uint64_t bytes[3]; /* stored, by hlf_side; 0 where the entry has no such chunk */
+    hlc_spectrum spectrum;
+} hlc_entry_view;
+
+/* Fills the totals and makes room; false when memory is out. Reads the tables that hlf_index_open verified. */
+bool hlc_inspection_begin(hlc_inspection *inspection);
+void hlc_inspection_end(hlc_inspection *inspection);
+
+void hlc_adapter_view_get(const hlc_inspection *inspection, uint32_t adapter, hlc_adapter_view *out);
+/* Leaves the importances of the entry in inspection->importance. The section must have been verified. */
+void hlc_entry_view_get(const hlc_inspection *inspection, uint32_t entry, hlc_entry_view *out);
+/* Rival `place` (below pool.rivals) of an adapter. The section must have been verified. */
+void hlc_inspection_rival(const hlc_inspection *inspection, uint32_t adapter, uint32_t place, hlf_rival_record *out);
+
+/* "svd", "raw", "mixed" and so on; "?" for numbers of a later version. */
+const char *hlc_decompose_name(uint32_t decompose);
+const char *hlc_shrinkage_name(uint32_t shrinkage);
+const char *hlc_gate_name(uint32_t gate);
+const char *hlc_kind_name(uint32_t kind);
+/* "1.5.4" from ZSTD_versionNumber(). Returns buffer. */
+const char *hlc_codec_version_text(char buffer[16], uint32_t version);
+
+/* One JSON document on standard output; the exit status. */
+int hlc_inspect_json(const hlc_program *program, const hlc_inspection *inspection);
+void hlc_inspect_print(const hlc_inspection *inspection);
+
+#endif

@@ -1,0 +1,331 @@
+/* hilora-inspect for people: 80 columns, names of others made printable. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "compiler/cli/inspect.h"
+#include "compiler/cli/text_table.h"
+
+enum { LABEL = 12, VALUE = 62 };
+
+static void label(const char *name) {
+    printf("  %-*s ", LABEL, name);
+}
+
+static void print_name(const hlf_index *index, hlf_string_ref ref, size_t columns) {
+    hlc_cli_print_cell(stdout, hlf_index_string(index, ref), ref.length, columns);
+}
+
+static void print_ref(const hlf_index *index, hlf_string_ref ref) {
+    hlc_cli_print_text(stdout, hlf_index_string(index, ref), ref.length, VALUE);
+}
+
+static void print_optional(const hlf_index *index, hlf_string_ref ref) {
+    if (ref.length) {
+        print_ref(index, ref);
+    } else {
+        fputs("not recorded", stdout);
+    }
+}
+
+static void print_hex(const uint8_t *bytes, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        printf("%02x", bytes[i]);
+    }
+}
+
+/* A number in at most `columns` columns, "-" where there is none. */
+static void print_real(double value, int columns) {
+    if (isfinite(value)) {
+        printf("%*.4g", columns, value);
+    } else {
+        printf("%*s", columns, "-");
+    }
+}
+
+static void print_share(double share, int columns) {
+    if (isfinite(share)) {
+        printf("%*.1f", columns, 100 * share);
+    } else {
+        printf("%*s", columns, "-");
+    }
+}
+
+/* ---- The pool ---- */
+
+static void print_encoder(const hlf_index *index) {
+    static const char *const lengths[] = {"any length", "length 1", "length not recorded"};
+    const hlf_pool_record *pool = &index->pool;
+    label("encoder");
+    if (!pool->dim) {
+        puts("none: no adapter has embeddings");
+        return;
+    }
+    print_optional(index, pool->encoder);
+    if (pool->encoder_revision.length) {
+        fputs(" revision ", stdout);
+        print_ref(index, pool->encoder_revision);
+    }
+    printf("\n");
+    label("embeddings");
+    printf("dimension %u, %s", pool->dim, pool->normalized < 3 ? lengths[pool->normalized] : "?");
+    if (pool->prefix.length) {
+        fputs(", prefix \"", stdout);
+        print_ref(index, pool->prefix);
+        fputs("\"\n", stdout);
+    } else {
+        fputs(", no prefix\n", stdout);
+    }
+}
+
+static void print_misses(const hlf_pool_record *pool) {
+    label("misses");
+    if (pool->miss_samples) {
+        print_share(pool->miss_first, 0);
+        fputs(" % not ranked first, ", stdout);
+        print_share(pool->miss_third, 0);
+        printf(" %% not among 3, of %llu left out in turn\n", (unsigned long long)pool->miss_samples);
+    } else {
+        puts("not measured: no adapter is calibrated");
+    }
+}
+
+static void print_statistics(const hlf_index *index) {
+    const hlf_pool_record *pool = &index->pool;
+    if (!pool->dim) {
+        return;
+    }
+    label("statistics");
+    printf("shrinkage %s", hlc_shrinkage_name(pool->shrinkage));
+    if (isfinite(pool->rho)) {
+        printf(" (rho %.4g)", pool->rho);
+    }
+    printf("%s, temperature %.4g nats, floor %.3g\n", pool->whitening ? ", whitened" : "", pool->temperature, pool->floor);
+    if (pool->calibrated) {
+        label("quantiles");
+        for (int k = 0; k < HLF_QUANTILES; k++) {
+            printf("%s%.5g", k ? " " : "", pool->quantiles[k]);
+        }
+        printf(" nats\n");
+        label("");
+        puts("(at 0, 1, 2, 5, 10, 25 and 50 %)");
+    }
+    print_misses(pool);
+}
+
+static void print_sizes(const hlc_inspection *inspection) {
+    const hlc_pool_totals *totals = &inspection->totals;
+    const uint64_t pool = inspection->index->size;
+    char a[HLC_BYTES_TEXT], b[HLC_BYTES_TEXT], c[HLC_BYTES_TEXT];
+    label("sizes");
+    printf("weights %s, gauges %s, statistics %s,\n", hlc_cli_bytes_text(a, totals->weights), hlc_cli_bytes_text(b, totals->gauges),
+           hlc_cli_bytes_text(c, totals->route));
+    label("");
+    printf("index %s, other %s: %s in all\n", hlc_cli_bytes_text(a, totals->index), hlc_cli_bytes_text(b, totals->other),
+           hlc_cli_bytes_text(c, pool));
+    label("");
+    printf("from adapters of %s: ratio %.3f\n", hlc_cli_bytes_text(a, totals->sources), (double)totals->sources / (double)pool);
+}
+
+static void print_pool(const hlc_inspection *inspection) {
+    const hlf_index *index = inspection->index;
+    const hlf_pool_record *pool = &index->pool;
+    char version[16];
+    hlc_cli_print_text(stdout, inspection->path, strlen(inspection->path), SIZE_MAX);
+    printf(": a pool of format %u.%u\n", index->header.major, index->header.minor);
+    label("digest");
+    print_hex(index->header.digest, HLF_SHA256_SIZE);
+    printf("\n");
+    label("base model");
+    print_optional(index, pool->base_model);
+    if (pool->base_revision.length) {
+        fputs(" revision ", stdout);
+        print_ref(index, pool->base_revision);
+    }
+    printf("\n");
+    print_encoder(index);
+    label("codec");
+    if (index->header.codec == HLF_CODEC_ZSTD) {
+        printf("zstd %s\n", hlc_codec_version_text(version, index->header.codec_version));
+    } else {
+        puts("store");
+    }
+    label("components");
+    printf("%s: %llu rank-one, in %u pairs of an adapter and a module\n", hlc_decompose_name(pool->decompose),
+           (unsigned long long)index->rocs, index->entries);
+    label("adapters");
+    printf("%u: %u routable, %u calibrated; %u modules\n", index->adapters, inspection->totals.routable, pool->calibrated,
+           index->modules);
+    print_statistics(index);
+    print_sizes(inspection);
+    label("written by");
+    print_optional(index, pool->tool);
+    printf("\n");
+}
+
+/* ---- Tables ---- */
+
+static void print_dtypes(unsigned dtypes, int columns) {
+    char text[24] = "";
+    size_t used = 0;
+    for (unsigned d = HLF_DTYPE_F16; d <= HLF_DTYPE_F64; d++) {
+        if (dtypes >> d & 1) {
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? "," : "", hlf_dtype_name((hlf_dtype)d));
+        }
+    }
+    printf(" %-*s", columns, used <= (size_t)columns ? text : "several");
+}
+
+static void print_adapters(const hlc_inspection *inspection) {
+    enum { NAME = 30 };
+    char size[HLC_BYTES_TEXT];
+    printf("\n%-*s %5s %7s %7s %7s %-8s %9s\n", NAME, "ADAPTER", "RANK", "MODULES", "ROCS", "SAMPLES", "TYPES", "STORED");
+    for (uint32_t i = inspection->first; i < inspection->end; i++) {
+        hlc_adapter_view view;
+        hlc_adapter_view_get(inspection, i, &view);
+        print_name(inspection->index, view.record.name, NAME);
+        printf(" %5u %7llu %7llu ", view.record.rank, (unsigned long long)view.record.entries, (unsigned long long)view.record.rocs);
+        if (view.stats.m) {
+            printf("%7u", view.stats.m);
+        } else {
+            printf("%7s", "-");
+        }
+        print_dtypes(view.source_dtypes, 8);
+        printf(" %9s\n", hlc_cli_bytes_text(size, view.record.stored_size));
+    }
+}
+
+static void print_modules(const hlc_inspection *inspection) {
+    enum { NAME = 48 };
+    const hlf_index *index = inspection->index;
+    printf("\n%-*s %8s %8s %8s\n", NAME, "MODULE", "IN", "OUT", "ADAPTERS");
+    for (uint32_t i = 0; i < index->modules; i++) {
+        hlf_module_record module;
+        hlf_index_module(index, i, &module);
+        print_name(index, module.name, NAME);
+        printf(" %8llu %8llu %8u\n", (unsigned long long)module.d_in, (unsigned long long)module.d_out, module.adapters);
+    }
+}
+
+static void print_rivals(const hlc_inspection *inspection) {
+    enum { NAME = 34 };
+    const hlf_index *index = inspection->index;
+    printf("\n%-*s %-*s %9s\n", NAME, "ADAPTER", NAME, "RIVAL", "DISTANCE");
+    for (uint32_t i = inspection->first; i < inspection->end; i++) {
+        for (uint32_t place = 0; place < index->pool.rivals; place++) {
+            hlf_rival_record rival;
+            hlf_adapter_record own, other;
+            hlc_inspection_rival(inspection, i, place, &rival);
+            if (rival.adapter < index->adapters) {
+                hlf_index_adapter(index, i, &own);
+                hlf_index_adapter(index, rival.adapter, &other);
+                print_name(index, own.name, NAME);
+                putchar(' ');
+                print_name(index, other.name, NAME);
+                putchar(' ');
+                print_real(rival.distance, 9);
+                putchar('\n');
+            }
+        }
+    }
+}
+
+/* ---- One adapter ---- */
+
+static void print_adapter_statistics(const hlf_index *index, const hlc_adapter_view *view) {
+    const hlf_stats_record *stats = &view->stats;
+    label("samples");
+    if (!stats->m) {
+        puts("none: only an engine that names it can use it");
+        return;
+    }
+    printf("%u of dimension %u, %u directions\n", stats->m, index->pool.dim, stats->q);
+    label("covariance");
+    printf("tau %.4g, rho %.4g, lambda %.4g\n", stats->tau, stats->rho, stats->lambda);
+    label("quantiles");
+    if (!(view->record.flags & HLF_ADAPTER_CALIBRATED)) {
+        puts("not calibrated: two samples, or all equal");
+        return;
+    }
+    for (int k = 0; k < HLF_QUANTILES; k++) {
+        printf("%s%.5g", k ? " " : "", stats->quantiles[k]);
+    }
+    printf(" nats\n");
+}
+
+static void print_adapter(const hlc_inspection *inspection) {
+    const hlf_index *index = inspection->index;
+    char a[HLC_BYTES_TEXT], b[HLC_BYTES_TEXT];
+    hlc_adapter_view view;
+    hlc_adapter_view_get(inspection, inspection->first, &view);
+    const hlf_adapter_record *record = &view.record;
+    fputs("\nadapter ", stdout);
+    print_ref(index, record->name);
+    printf("\n");
+    label("base model");
+    print_optional(index, record->base_model);
+    printf("\n");
+    label("from");
+    print_ref(index, record->source_name);
+    printf(" of %s, SHA-256\n", hlc_cli_bytes_text(a, record->source_size));
+    label("");
+    print_hex(record->source_sha256, HLF_SHA256_SIZE);
+    printf("\n");
+    label("content");
+    print_hex(record->content_sha256, HLF_SHA256_SIZE);
+    printf("\n");
+    label("components");
+    printf("%s%s: %llu rank-one, in %llu modules; rank %u; %llu parameters\n", hlc_decompose_name(record->decomposition),
+           record->flags & HLF_ADAPTER_SQUEEZED ? ", squeezed" : "", (unsigned long long)record->rocs,
+           (unsigned long long)record->entries, record->rank, (unsigned long long)record->parameters);
+    label("stored");
+    printf("%s, of %s: ratio ", hlc_cli_bytes_text(a, record->stored_size), hlc_cli_bytes_text(b, view.tensors));
+    print_real((double)view.tensors / (double)record->stored_size, 0);
+    puts(record->flags & HLF_ADAPTER_EXTRAS_DROPPED ? "; some tensors were left out" : "");
+    if (record->flags & HLF_ADAPTER_CONDITIONAL) {
+        label("threshold");
+        printf("%.6g\n", record->threshold);
+    }
+    print_adapter_statistics(index, &view);
+}
+
+/* Stable and effective rank, and the share of the energy in the first ROC and in the first quarter of them. */
+static void print_entries(const hlc_inspection *inspection) {
+    enum { NAME = 28 };
+    const hlf_index *index = inspection->index;
+    char size[HLC_BYTES_TEXT];
+    hlf_adapter_record adapter;
+    hlf_index_adapter(index, inspection->first, &adapter);
+    printf("\n%-*s %4s %6s %-8s %8s %6s %6s %5s\n", NAME, "MODULE", "RANK", "SCALE", "TYPES", "STORED", "STABLE", "EFF", "1st %");
+    for (uint64_t i = 0; i < adapter.entries; i++) {
+        hlc_entry_view entry;
+        hlc_entry_view_get(inspection, (uint32_t)(adapter.first_entry + i), &entry);
+        const hlf_entry_record *record = &entry.record;
+        print_name(index, entry.module.name, NAME);
+        printf(" %4u", record->rank);
+        putchar(' ');
+        print_real(record->scale, 6);
+        print_dtypes(1u << record->source_dtype_a | 1u << record->source_dtype_b, 8);
+        printf(" %8s ", hlc_cli_bytes_text(size, entry.bytes[0] + entry.bytes[1] + entry.bytes[2]));
+        print_real(entry.spectrum.stable_rank, 6);
+        putchar(' ');
+        print_real(entry.spectrum.effective_rank, 6);
+        putchar(' ');
+        print_share(hlc_energy_share(inspection->importance, record->rank, 1), 5);
+        putchar('\n');
+    }
+}
+
+void hlc_inspect_print(const hlc_inspection *inspection) {
+    print_pool(inspection);
+    if (inspection->one) {
+        print_adapter(inspection);
+        print_entries(inspection);
+    } else {
+        print_adapters(inspection);
+        print_modules(inspection);
+    }
+    if (inspection->rivals) {
+        print_rivals(inspection);
+    }
+}
