@@ -50,7 +50,8 @@ def test_adapter(folder):
 def test_prompts_are_nearest_to_the_adapters_they_name():
     means = {folder.name: embeddings(folder)[0].mean(axis=0) for folder in example_adapters()}
     prompts = lines(EXAMPLES / "prompts" / "prompts.jsonl")
-    assert {f"{prompt['name']}.npy" for prompt in prompts} == {path.name for path in (EXAMPLES / "prompts").glob("*.npy")}
+    files = {path.name for path in (EXAMPLES / "prompts").glob("*.npy")}
+    assert {f"{prompt['name']}.npy" for prompt in prompts} == files
     assert sorted(len(prompt["adapters"]) for prompt in prompts) == 2 * [0] + 8 * [1] + [2]
     for prompt in prompts:
         z = np.load(EXAMPLES / "prompts" / f"{prompt['name']}.npy", allow_pickle=False)
