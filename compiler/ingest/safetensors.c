@@ -193,9 +193,8 @@ static bool header_is_foreign(const hlc_safetensors *table, hlc_faults *faults) 
     return true;
 }
 
-static bool read_table(hlc_safetensors *table, hlc_faults *faults) {
-    if (!read_header(table, faults) || header_is_foreign(table, faults))
-        return false;
+/* From the header that is in table->header. */
+static bool check_table(hlc_safetensors *table, hlc_faults *faults) {
     hlc_table_faults report = {.path = table->path, .faults = faults};
     bool complete = hlc_safetensors_parse(table, &report) && report.count == 0;
     bool ok = complete && sort_names(table, &report) && hlc_safetensors_check_layout(table, &report);
@@ -203,22 +202,53 @@ static bool read_table(hlc_safetensors *table, hlc_faults *faults) {
     return ok && report.count == 0 && !report.broken;
 }
 
-hlc_safetensors *hlc_safetensors_open(const char *path, hlc_faults *faults) {
+static bool read_table(hlc_safetensors *table, hlc_faults *faults) {
+    return read_header(table, faults) && !header_is_foreign(table, faults) && check_table(table, faults);
+}
+
+/* Without a file. NULL when memory is out. */
+static hlc_safetensors *create_table(const char *path, hlc_faults *faults) {
     hlc_safetensors *table = calloc(1, sizeof *table);
-    if (!table) {
-        hlc_out_of_memory(faults, path, sizeof *table);
+    char *copy = strdup(path);
+    if (!table || !copy) {
+        free(table);
+        free(copy);
+        hlc_out_of_memory(faults, path, sizeof *table + strlen(path) + 1);
         return NULL;
     }
     table->file.fd = -1;
-    table->path = strdup(path);
-    if (!table->path) {
-        hlc_out_of_memory(faults, path, strlen(path) + 1);
-        goto fail;
-    }
-    if (!hlc_file_open(path, &table->file, faults) || !read_table(table, faults))
-        goto fail;
+    table->path = copy;
     return table;
-fail:
+}
+
+hlc_safetensors *hlc_safetensors_open(const char *path, hlc_faults *faults) {
+    hlc_safetensors *table = create_table(path, faults);
+    if (!table)
+        return NULL;
+    if (!hlc_file_open(path, &table->file, faults) || !read_table(table, faults)) {
+        hlc_safetensors_close(table);
+        return NULL;
+    }
+    return table;
+}
+
+hlc_safetensors *hlc_safetensors_of_header(const char *path, const hlc_string *header, uint64_t file_size,
+                                           hlc_faults *faults) {
+    if (header->length == 0 || header->length > MOST_HEADER ||
+        file_size < LENGTH_FIELD + header->length) {
+        hlc_bad_input(faults, path, NULL, "a safetensors header of %zu bytes cannot be that of a file of %" PRIu64, header->length,
+                      file_size);
+        return NULL;
+    }
+    hlc_safetensors *table = create_table(path, faults);
+    if (!table)
+        return NULL;
+    table->file.size = file_size;
+    table->data_at = LENGTH_FIELD + header->length;
+    if (!hlc_string_copy(&table->header, header->bytes, header->length))
+        hlc_out_of_memory(faults, path, header->length + 1);
+    else if (check_table(table, faults))
+        return table;
     hlc_safetensors_close(table);
     return NULL;
 }
