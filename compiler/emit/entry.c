@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compiler/emit/transpose.h"
 #include "format/checksum.h"
 #include "format/sha256.h"
 
@@ -13,21 +14,6 @@ typedef struct rows {
     size_t count, width, size;
     hlf_dtype dtype;
 } rows;
-
-/* Tiles keep both the reads and the writes of a transposition within a few cache lines. */
-static void transpose(void *restrict dst, const void *restrict src, size_t src_rows, size_t src_cols, size_t element) {
-    enum { TILE = 64 };
-    for (size_t r0 = 0; r0 < src_rows; r0 += TILE) {
-        size_t r1 = r0 + TILE < src_rows ? r0 + TILE : src_rows;
-        for (size_t c = 0; c < src_cols; c++) {
-            char *out = (char *)dst + (c * src_rows + r0) * element;
-            const char *in = (const char *)src + (r0 * src_cols + c) * element;
-            for (size_t r = r0; r < r1; r++, out += element, in += src_cols * element) {
-                memcpy(out, in, element);
-            }
-        }
-    }
-}
 
 /* `turn`: the components are the columns of the file's matrix. */
 static bool read_rows(const hlc_adapter *adapter, const hlc_matrix_source *source, bool turn, rows *out, hlc_faults *faults) {
@@ -51,7 +37,7 @@ static bool read_rows(const hlc_adapter *adapter, const hlc_matrix_source *sourc
     }
     bool good = hlc_adapter_read(adapter, source, as_stored, faults);
     if (good) {
-        transpose(out->bytes, as_stored, source->rows, source->cols, element);
+        hlc_transpose(out->bytes, as_stored, source->rows, source->cols, element);
     }
     free(as_stored);
     return good;
@@ -138,7 +124,7 @@ static bool make_gauge(const hlc_compile_options *options, const hlc_target *tar
                   status == HLC_DECOMPOSE_NO_MEMORY ? NULL : "--decompose raw", "%s", gauge_failure(status));
         goto done;
     }
-    transpose(gauge + square, gb, rank, rank, sizeof *gauge);
+    hlc_transpose(gauge + square, gb, rank, rank, sizeof *gauge);
     for (size_t j = 0; j < rank; j++) {
         out->importance[j] = (float)sv[j];
     }

@@ -1,0 +1,18 @@
+#include "compiler/emit/transpose.h"
+
+#include <string.h>
+
+/* Tiles keep both the reads and the writes within a few cache lines. */
+void hlc_transpose(void *restrict dst, const void *restrict src, size_t src_rows, size_t src_cols, size_t element) {
+    enum { TILE = 64 };
+    for (size_t r0 = 0; r0 < src_rows; r0 += TILE) {
+        size_t r1 = r0 + TILE < src_rows ? r0 + TILE : src_rows;
+        for (size_t c = 0; c < src_cols; c++) {
+            char *out = (char *)dst + (c * src_rows + r0) * element;
+            const char *in = (const char *)src + (r0 * src_cols + c) * element;
+            for (size_t r = r0; r < r1; r++, out += element, in += src_cols * element) {
+                memcpy(out, in, element);
+            }
+        }
+    }
+}
