@@ -11,6 +11,10 @@ static unsigned detect(void) {
     if (__builtin_cpu_supports("avx2")) {
         features |= HLF_CPU_AVX2;
     }
+    const unsigned leaf1_ecx_fma_f16c = 1u << 12 | 1u << 29;
+    if ((features & HLF_CPU_AVX2) != 0 && __get_cpuid(1, &a, &b, &c, &d) && (c & leaf1_ecx_fma_f16c) == leaf1_ecx_fma_f16c) {
+        features |= HLF_CPU_FMA;
+    }
     const unsigned leaf7_ebx_sha = 1u << 29;
     if (__builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1") &&
         __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7_ebx_sha) != 0) {
