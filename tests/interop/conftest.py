@@ -1,7 +1,7 @@
 """Fixtures of the Python tests.
 
-    pytest tests/interop            the quick tier: no PyTorch (requirements.txt)
-    pytest --live tests/interop     also the live tier: the real PEFT and encoder (and requirements-live.txt)
+    pytest tests/interop         without PyTorch (requirements.txt)
+    pytest tests/interop/live    with the real PEFT and the real encoder (requirements-live.txt as well)
 """
 
 from pathlib import Path
@@ -11,15 +11,11 @@ import pytest
 import programs
 
 
-def pytest_addoption(parser):
-    parser.addoption("--live", action="store_true", help="also run the live tier (PyTorch, PEFT, the real encoder)")
-
-
 def pytest_ignore_collect(collection_path, config):
-    live = Path(__file__).parent / "live"
-    if collection_path == live and not config.getoption("--live"):
-        return True
-    return None
+    """The live tier is collected only where the command line names it: its modules import PyTorch."""
+    live = Path(__file__).resolve().parent / "live"
+    named = any(live in (path, *path.parents) for path in (Path(arg.split("::")[0]).resolve() for arg in config.args))
+    return True if collection_path == live and not named else None
 
 
 @pytest.fixture(scope="session")
