@@ -31,7 +31,7 @@ forbid format '(stdlib|unistd|fcntl|pthread|zstd|hdf5|jansson)\.h' "format/ is p
 [ ! -d runtime ] || forbid runtime 'compiler/' "runtime/ includes compiler/"
 [ ! -d runtime ] || forbid runtime '(hdf5|lapacke|cblas|jansson|pcre2)\.h' "runtime/ links libc, libm, pthread and libzstd alone"
 forbid compiler 'runtime/' "compiler/ includes runtime/"
-sole_caller 'hdf5\.h' compiler/base/hdf5_file.c
+sole_caller 'hdf5\.h' compiler/base/hdf5_file.c compiler/base/hdf5_driver.c
 sole_caller '(lapacke|cblas|openblas_config)\.h' compiler/linalg.c
 sole_caller 'sys/mman\.h' compiler/base/mapped_file.c runtime/map.c
 sole_caller 'zstd\.h' compiler/emit/codec.c runtime/decode.c

@@ -1,14 +1,11 @@
 #include "compiler/base/hdf5_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <hdf5.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "format/bytes.h"
+#include "compiler/base/hdf5_driver.h"
 #include "format/records.h"
 
 enum { FILTER_SHUFFLE = 2, FILTER_ZSTD = 32015 };
@@ -32,12 +29,12 @@ static herr_t keep_innermost(unsigned n, const H5E_error2_t *error, void *text) 
     return 0;
 }
 
-static bool fail(hlc_faults *faults, const char *file, const char *place, hlc_fault_kind kind, const char *action) {
+/* error_number: of the system call underneath, where it is known to have failed; else 0. */
+static bool fail(hlc_faults *faults, const char *file, const char *place, hlc_fault_kind kind, const char *action, int error_number) {
     char text[160] = "unknown reason";
-    int error_number = errno;
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, text);
     H5Eclear2(H5E_DEFAULT);
-    if (error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG || error_number == EIO) {
+    if (error_number) {
         hlc_bad_io(faults, file, action, error_number);
     } else {
         hlc_fault(faults, HLC_ERROR, kind, file, place, NULL, "%s: HDF5 says: %s", action, text);
@@ -150,7 +147,7 @@ static bool read_values(const char *path, const char *dataset, hid_t set, size_t
             hlc_out_of_memory(faults, path, dims[0] * dims[1] * sizeof(float));
             good = false;
         } else if (H5Dread(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, *values) < 0) {
-            good = fail(faults, path, dataset, HLC_FAULT_INPUT, "cannot read the dataset");
+            good = fail(faults, path, dataset, HLC_FAULT_INPUT, "cannot read the dataset", 0);
             free(*values);
             *values = NULL;
         }
@@ -169,10 +166,9 @@ bool hlc_h5_read_matrix(const char *path, const char *dataset, size_t max_rows, 
     *values = NULL;
     memset(attributes, 0, 4 * sizeof attributes[0]);
     enter();
-    errno = 0;
     hid_t set = H5I_INVALID_HID, file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (file < 0) {
-        fail(faults, path, NULL, HLC_FAULT_INPUT, "cannot open as HDF5");
+        fail(faults, path, NULL, HLC_FAULT_INPUT, "cannot open as HDF5", 0);
         goto done;
     }
     if (H5Lexists(file, dataset, H5P_DEFAULT) <= 0 || (set = H5Dopen2(file, dataset, H5P_DEFAULT)) < 0) {
@@ -207,21 +203,23 @@ typedef struct chunked {
 } chunked;
 
 struct hlc_h5_writer {
-    char *path, *label;
+    char *label;
     hid_t file, meta;
-    int fd; /* for reading chunks back */
-    uint64_t alignment;
-    bool in_chunks;
+    int fd;
+    hlc_h5_watch watch;
     chunked *datasets;
     uint32_t dataset_count, dataset_room;
-    unsigned char *read_back;
-    size_t read_back_size;
 };
 
-static hid_t access_list(uint64_t threshold, uint64_t alignment) {
+static bool fail_writing(const hlc_h5_writer *writer, const char *place, const char *action, hlc_faults *faults) {
+    return fail(faults, writer->label, place, HLC_FAULT_RESOURCE, action, writer->watch.error_number);
+}
+
+static hid_t access_list(hlc_h5_writer *writer, uint64_t alignment) {
     hid_t list = H5Pcreate(H5P_FILE_ACCESS);
+    hlc_h5_use_descriptor(list, writer->fd, &writer->watch);
     H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_V110);
-    H5Pset_alignment(list, threshold, alignment);
+    H5Pset_alignment(list, 1, alignment);
     H5Pset_small_data_block_size(list, 0);
     H5Pset_fclose_degree(list, H5F_CLOSE_STRONG);
     return list;
@@ -263,38 +261,29 @@ static bool make_parents(hid_t file, const char *path) {
     return true;
 }
 
-hlc_h5_writer *hlc_h5_create(const char *path, const char *label, hlc_faults *faults) {
+hlc_h5_writer *hlc_h5_create(int fd, const char *label, hlc_faults *faults) {
     hlc_h5_writer *writer = calloc(1, sizeof *writer);
-    if (!writer || !(writer->path = strdup(path)) || !(writer->label = strdup(label))) {
-        if (writer) {
-            free(writer->path);
-        }
+    if (!writer || !(writer->label = strdup(label))) {
         free(writer);
         hlc_out_of_memory(faults, label, 0);
         return NULL;
     }
+    writer->fd = fd;
     writer->meta = H5I_INVALID_HID;
     enter();
-    errno = 0;
-    hid_t access = access_list(1, HLF_PAGE), create = H5Pcreate(H5P_FILE_CREATE), groups = group_list();
+    hid_t access = access_list(writer, HLF_PAGE), create = H5Pcreate(H5P_FILE_CREATE), groups = group_list();
     H5Pset_userblock(create, HLF_HEADER_SIZE);
     H5Pset_obj_track_times(create, false);
-    writer->file = H5Fcreate(path, H5F_ACC_TRUNC, create, access);
+    writer->file = H5Fcreate(label, H5F_ACC_TRUNC, create, access);
     if (writer->file >= 0) {
         writer->meta = H5Gcreate2(writer->file, "/meta", H5P_DEFAULT, groups, H5P_DEFAULT);
     }
-    if (writer->meta < 0) {
-        fail(faults, label, NULL, HLC_FAULT_RESOURCE, "cannot create the pool");
-    }
+    bool good = writer->meta >= 0 || fail_writing(writer, NULL, "cannot create the pool", faults);
     H5Pclose(groups);
     H5Pclose(create);
     H5Pclose(access);
     leave();
-    writer->fd = writer->meta >= 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (writer->fd < 0) {
-        if (writer->meta >= 0) {
-            hlc_bad_io(faults, label, "cannot reopen", errno);
-        }
+    if (!good) {
         hlc_h5_close(writer, faults);
         return NULL;
     }
@@ -337,7 +326,6 @@ bool hlc_h5_add_section(hlc_h5_writer *writer, hlf_section_id section, uint64_t 
     hsize_t dims[2] = {rows, columns};
     *offset = 0;
     enter();
-    errno = 0;
     hid_t type = section_type(section), space = H5Screate_simple(columns ? 2 : 1, dims, NULL);
     hid_t create = H5Pcreate(H5P_DATASET_CREATE), set = H5I_INVALID_HID;
     H5Pset_layout(create, H5D_CONTIGUOUS);
@@ -354,7 +342,7 @@ bool hlc_h5_add_section(hlc_h5_writer *writer, hlf_section_id section, uint64_t 
         *offset = at;
     }
     if (!good) {
-        fail(faults, writer->label, path, HLC_FAULT_RESOURCE, "cannot lay out a section");
+        fail_writing(writer, path, "cannot lay out a section", faults);
     }
     if (set >= 0) {
         H5Dclose(set);
@@ -374,7 +362,7 @@ static bool add_attribute(hlc_h5_writer *writer, const char *name, hid_t type, c
         H5Aclose(attribute);
     }
     H5Sclose(space);
-    return good || fail(faults, writer->label, name, HLC_FAULT_RESOURCE, "cannot write an attribute of /meta");
+    return good || fail_writing(writer, name, "cannot write an attribute of /meta", faults);
 }
 
 bool hlc_h5_add_text(hlc_h5_writer *writer, const char *name, const char *text, size_t length, hlc_faults *faults) {
@@ -413,15 +401,12 @@ bool hlc_h5_add_integer(hlc_h5_writer *writer, const char *name, int64_t value, 
 
 bool hlc_h5_begin_chunks(hlc_h5_writer *writer, uint64_t alignment, hlc_faults *faults) {
     enter();
-    errno = 0;
+    hid_t access = access_list(writer, alignment);
     H5Gclose(writer->meta);
     herr_t closed = H5Fclose(writer->file);
-    hid_t access = access_list(1, alignment);
     writer->meta = H5I_INVALID_HID;
-    writer->file = closed >= 0 ? H5Fopen(writer->path, H5F_ACC_RDWR, access) : H5I_INVALID_HID;
-    writer->alignment = alignment;
-    writer->in_chunks = true;
-    bool good = writer->file >= 0 || fail(faults, writer->label, NULL, HLC_FAULT_RESOURCE, "cannot write the pool's tables");
+    writer->file = closed >= 0 ? H5Fopen(writer->label, H5F_ACC_RDWR, access) : H5I_INVALID_HID;
+    bool good = writer->file >= 0 || fail_writing(writer, NULL, "cannot write the pool's tables", faults);
     H5Pclose(access);
     leave();
     return good;
@@ -460,7 +445,6 @@ bool hlc_h5_add_dataset(hlc_h5_writer *writer, const char *path, uint64_t rows, 
                         bool coded, uint32_t *dataset, hlc_faults *faults) {
     hsize_t dims[3] = {rows, height, width}, chunk[3] = {1, height, width};
     enter();
-    errno = 0;
     hid_t type = element_type(dtype, coded), space = H5Screate_simple(3, dims, NULL);
     hid_t create = H5Pcreate(H5P_DATASET_CREATE), access = H5Pcreate(H5P_DATASET_ACCESS), set = H5I_INVALID_HID;
     H5Pset_chunk(create, 3, chunk);
@@ -474,7 +458,7 @@ bool hlc_h5_add_dataset(hlc_h5_writer *writer, const char *path, uint64_t rows, 
     if (make_parents(writer->file, path)) {
         set = H5Dcreate2(writer->file, path, type, space, H5P_DEFAULT, create, access);
     }
-    bool good = set >= 0 || fail(faults, writer->label, path, HLC_FAULT_RESOURCE, "cannot create a dataset");
+    bool good = set >= 0 || fail_writing(writer, path, "cannot create a dataset", faults);
     if (good && !keep_dataset(writer, (chunked){set, height, width})) {
         hlc_out_of_memory(faults, writer->label, 0);
         H5Dclose(set);
@@ -489,59 +473,17 @@ bool hlc_h5_add_dataset(hlc_h5_writer *writer, const char *path, uint64_t rows, 
     return good;
 }
 
-/* True when the file holds these bytes at this place. */
-static bool stands_at(hlc_h5_writer *writer, uint64_t offset, const void *bytes, size_t size) {
-    if (size > writer->read_back_size) {
-        unsigned char *grown = realloc(writer->read_back, size);
-        if (!grown) {
-            return false;
-        }
-        writer->read_back = grown;
-        writer->read_back_size = size;
-    }
-    size_t have = 0;
-    while (have < size) {
-        ssize_t n = pread(writer->fd, writer->read_back + have, size - have, (off_t)(offset + have));
-        if (n <= 0) {
-            return false;
-        }
-        have += (size_t)n;
-    }
-    return memcmp(writer->read_back, bytes, size) == 0;
-}
-
 bool hlc_h5_write_chunk(hlc_h5_writer *writer, uint32_t dataset, uint64_t row, const void *bytes, size_t size, uint64_t *offset,
                         hlc_faults *faults) {
     const hsize_t position[3] = {row, 0, 0};
-    hid_t set = writer->datasets[dataset].id;
     enter();
-    errno = 0;
-    hsize_t end = 0;
-    bool good = H5Fget_filesize(writer->file, &end) >= 0 &&
-                H5Dwrite_chunk(set, H5P_DEFAULT, 0, position, size, bytes) >= 0;
+    writer->watch = (hlc_h5_watch){.bytes = bytes, .size = size, .offset = UINT64_MAX};
+    bool good = H5Dwrite_chunk(writer->datasets[dataset].id, H5P_DEFAULT, 0, position, size, bytes) >= 0 && writer->watch.offset != UINT64_MAX;
     if (!good) {
-        fail(faults, writer->label, NULL, HLC_FAULT_RESOURCE, "cannot write a chunk");
-        leave();
-        return false;
+        fail_writing(writer, NULL, "cannot write a chunk", faults);
     }
-    /* A chunk goes to the end of the file, nearly always; asking HDF5 costs a walk over the dataset's index. Its answer leaves out the
-     * user block in 1.10 and includes it from 1.14.4 on, so every guess is checked against the bytes. */
-    uint64_t guess = hlf_align_up(end, writer->alignment);
-    if (!stands_at(writer, guess, bytes, size)) {
-        unsigned mask = 0;
-        haddr_t address = HADDR_UNDEF;
-        hsize_t stored = 0;
-        good = H5Dget_chunk_info_by_coord(set, position, &mask, &address, &stored) >= 0 && address != HADDR_UNDEF;
-        guess = address + HLF_HEADER_SIZE;
-        if (good && !stands_at(writer, guess, bytes, size)) {
-            guess = address;
-            good = stands_at(writer, guess, bytes, size);
-        }
-        if (!good) {
-            fail(faults, writer->label, NULL, HLC_FAULT_RESOURCE, "cannot find a chunk that was just written");
-        }
-    }
-    *offset = guess;
+    *offset = writer->watch.offset;
+    writer->watch.bytes = NULL;
     leave();
     return good;
 }
@@ -549,7 +491,6 @@ bool hlc_h5_write_chunk(hlc_h5_writer *writer, uint32_t dataset, uint64_t row, c
 bool hlc_h5_close(hlc_h5_writer *writer, hlc_faults *faults) {
     bool good = true;
     enter();
-    errno = 0;
     for (uint32_t i = 0; i < writer->dataset_count; i++) {
         good = H5Dclose(writer->datasets[i].id) >= 0 && good;
     }
@@ -559,16 +500,11 @@ bool hlc_h5_close(hlc_h5_writer *writer, hlc_faults *faults) {
     if (writer->file >= 0) {
         good = H5Fclose(writer->file) >= 0 && good;
         if (!good) {
-            fail(faults, writer->label, NULL, HLC_FAULT_RESOURCE, "cannot finish the pool");
+            fail_writing(writer, NULL, "cannot finish the pool", faults);
         }
     }
     leave();
-    if (writer->fd >= 0) {
-        close(writer->fd);
-    }
     free(writer->datasets);
-    free(writer->read_back);
-    free(writer->path);
     free(writer->label);
     free(writer);
     return good;

@@ -23,8 +23,9 @@ bool hlc_h5_read_matrix(const char *path, const char *dataset, size_t max_rows, 
  * sections are written by the caller at these places once the file is closed, as HDF5 keeps no checksum over them. */
 typedef struct hlc_h5_writer hlc_h5_writer;
 
-/* Creates (truncates) the file at path. label: the name for faults. NULL after a fault. */
-hlc_h5_writer *hlc_h5_create(const char *path, const char *label, hlc_faults *faults);
+/* Starts a pool in an empty file, open for reading and writing; the descriptor stays the caller's. label: the name for faults. NULL
+ * after a fault. */
+hlc_h5_writer *hlc_h5_create(int fd, const char *label, hlc_faults *faults);
 
 /* A section of `rows` rows of `columns` elements (columns = 0: a one-dimensional dataset), allocated page-aligned. *offset is its
  * place in the file, 0 when it has no elements. All sections come before hlc_h5_begin_chunks. */
@@ -44,8 +45,7 @@ bool hlc_h5_begin_chunks(hlc_h5_writer *writer, uint64_t alignment, hlc_faults *
 bool hlc_h5_add_dataset(hlc_h5_writer *writer, const char *path, uint64_t rows, uint64_t height, uint64_t width, hlf_dtype dtype,
                         bool coded, uint32_t *dataset, hlc_faults *faults);
 
-/* Stores the chunk of row `row` as it is (already coded where the dataset is). *offset is its place in the file, verified by
- * reading the bytes back. */
+/* Stores the chunk of row `row` as it is (already coded where the dataset is). *offset is its place in the file. */
 bool hlc_h5_write_chunk(hlc_h5_writer *writer, uint32_t dataset, uint64_t row, const void *bytes, size_t size, uint64_t *offset,
                         hlc_faults *faults);
 

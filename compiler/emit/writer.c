@@ -295,7 +295,7 @@ bool hlc_write_pool(const hlc_compile_options *options, const hlc_inputs *inputs
     if (!good) {
         hlc_out_of_memory(faults, options->output, 0);
     }
-    good = good && (job.writer = hlc_h5_create(output.work, options->output, faults)) != NULL;
+    good = good && (job.writer = hlc_h5_create(output.fd, options->output, faults)) != NULL;
     good = good && lay_out(&job, stats, &header) && write_chunks(&job);
     if (job.writer) {
         good = hlc_h5_close(job.writer, faults) && good;
