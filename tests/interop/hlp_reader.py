@@ -3,11 +3,13 @@
 import hashlib
 import mmap
 import struct
-from itertools import accumulate
 
 import numpy as np
 import xxhash
 import zstandard
+
+import hlp_checks
+from hlp_checks import Refused, need
 
 HEADER, SUPERBLOCK, NONE = 4096, 48, 0xFFFFFFFF
 STORE, ZSTD = 0, 1
@@ -15,7 +17,6 @@ F16, BF16, F32, F64 = 1, 2, 3, 4
 WORDS = {F16: "<u2", BF16: "<u2", F32: "<u4", F64: "<u8"}
 FLOATS = {F16: "<f2", F32: "<f4", F64: "<f8"}
 FORMS = {F16: (5, 10), BF16: (8, 7), F32: (8, 23), F64: (11, 52)}  # bits of exponent and mantissa
-STORABLE = {F16: {F16}, BF16: {BF16}, F32: {F32, BF16, F16}, F64: {F64, F32, BF16, F16}}
 STRING, BLOB = [("offset", "<u4"), ("length", "<u4")], [(f, "<u8") for f in ("offset", "stored", "size", "checksum")]
 
 
@@ -49,19 +50,6 @@ SECTIONS = {  # id: name, dtype of an element
     14: ("whiten", np.dtype("<f8")), 15: ("rivals", record("u4:adapter V4:reserved f8:distance"))}
 
 
-class Refused(Exception):
-    """The file breaks a rule of FORMAT.md."""
-
-
-def need(holds, reason):
-    if not np.all(holds):
-        raise Refused(reason)
-
-
-def starts(counts):
-    return [0, *accumulate(int(n) for n in counts)]
-
-
 def checksum(data):
     return xxhash.xxh3_64_intdigest(data)
 
@@ -90,7 +78,7 @@ def decompress(frame, size, what):
     """One Zstandard frame that is all of `frame`, states `size`, and has neither dictionary nor checksum."""
     try:
         stated = zstandard.get_frame_parameters(frame)
-        need(stated.content_size == size and not stated.dict_id and not stated.has_checksum, f"{what}: frame header")
+        need(stated.content_size == size and not stated.dict_id and stated.window_size <= size, f"{what}: frame header")
         content = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False) if size else b""
     except zstandard.ZstdError as error:
         raise Refused(f"{what}: {error}") from None
@@ -107,20 +95,15 @@ class Pool:
             self.data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         self._read_header()
         for ident, (name, dtype) in SECTIONS.items():
-            offset, length, stated = self.sections[ident]
+            offset, length, stated = self.sections.setdefault(ident, (0, 0, checksum(b"")))
             content = self.data[offset:offset + length]
             need(ident > 7 or checksum(content) == stated, f"checksum of {name}")
             table = np.frombuffer(content, dtype)
             setattr(self, name, table)
             if dtype.names and dtype.names[-1] == "reserved" and self.minor == 0:
                 need(table["reserved"].tobytes().count(0) == table["reserved"].nbytes, f"reserved bytes of {name}")
-        need(len(self.pool) == 1, "one pool record")
+        hlp_checks.check_tables(self)
         self.pool = self.pool[0]
-        self._check_pool_and_statistics()
-        self._check_adapters_and_modules()
-        self._check_entries_and_chunks()
-
-    # ---- what a reader checks at open ----
 
     def _read_header(self):
         data, size = self.data, len(self.data)
@@ -136,7 +119,7 @@ class Pool:
         need(self.minor or not (any(data[136:256]) or any(data[256 + 40 * count:4088])), "reserved bytes of the header")
         for at in range(256, 256 + 40 * count, 40):
             ident, kind, offset, length, check, width, reserved = struct.unpack_from("<IIQQQII", data, at)
-            need(ident not in self.sections and (self.minor or not reserved), "section table")
+            need(ident not in self.sections and (self.minor or ident in SECTIONS and not reserved), "section table")
             need(offset == 0 if length == 0 else offset % 4096 == 0 and offset >= HEADER + SUPERBLOCK, "place of a section")
             need(offset <= size and length <= size - offset, "section outside the file")
             if ident in SECTIONS:
@@ -144,92 +127,6 @@ class Pool:
                 expected = 4 if dtype.names else {"u1": 1, "f4": 2, "f8": 3}[dtype.str[1:]]
                 need(kind == expected and width == dtype.itemsize and length % width == 0, "elements of a section")
             self.sections[ident] = offset, length, check
-        need(self.sections.keys() >= SECTIONS.keys(), "a section is missing")
-
-    def _check_strings(self, table, names):
-        for name in names:
-            need(table[name]["offset"].astype("u8") + table[name]["length"] <= len(self.strings), f"string {name}")
-
-    def _check_pool_and_statistics(self):
-        p, a, s, d, stride = self.pool, self.adapters, self.stats, int(self.pool["dim"]), int(self.pool["stride"])
-        self._check_strings(p, [name for name in p.dtype.names if p.dtype[name] == np.dtype(STRING)])
-        for field, most in dict(normalized=2, shrinkage=3, whitening=1, decompose=2, gate=2, variance_norm=1).items():
-            need(p[field] <= most, f"pool: {field}")
-        numbers = "floor temperature whiten_log_det miss_first miss_third energy gamma nucleus_p familiar".split()
-        need([np.isfinite(p[field]) for field in numbers], "pool: numbers")
-        need(p["calibrated"] == 0 or np.isfinite(p["quantiles"]).all(), "pool: quantiles")
-        need(p["calibrated"] == np.count_nonzero(a["flags"] & 2), "pool: calibrated")
-        need(d <= 65536 and stride == -(-d // 16) * 16, "pool: dim or stride")
-        q, m = s["q"].astype("i8"), s["m"].astype("i8")
-        need((m != 1) & (q <= np.maximum(m - 1, 0)) & (q <= d), "stats: m or q")
-        rows, leverages = starts(q), starts(x * y for x, y in zip(q.tolist(), m.tolist()))
-        need(len(s) == len(a) and s["first_row"].tolist() == rows[:-1], "stats: first_row")
-        need(s["first_leverage"].tolist() == leverages[:-1], "stats: first_leverage")
-        need([np.isfinite(s[field]) for field in ("tau", "rho", "lambda", "log_norm")], "stats: numbers")
-        known = s[(a["flags"] & 2) != 0]
-        need(np.isfinite(known["deviation"]).all() and np.isfinite(known["quantiles"]).all(), "stats: calibration")
-        lengths = dict(mean=len(a) * stride, basis=rows[-1] * stride, singular=rows[-1], leverage=leverages[-1],
-                       whiten=int(p["whitening"]) * d * d, rivals=len(a) * int(p["rivals"]))
-        for name, length in lengths.items():
-            need(len(getattr(self, name)) == length, f"length of {name}")
-
-    def _check_adapters_and_modules(self):
-        a, m = self.adapters, self.modules
-        need(max(len(a), len(m)) <= 10**6, "limits")
-        self._check_strings(a, ("name", "base_model", "base_revision", "source_name"))
-        self._check_strings(m, ("name",))
-        for table in (a, m):
-            names = [self.string(ref) for ref in table["name"]]
-            need(all(x < y for x, y in zip(names, names[1:])), "order of names")
-        need((a["flags"] < 32) & (a["decomposition"] <= 1) & (a["dialect"] <= 3), "adapter: flags or enumerations")
-        need(np.isfinite(a["threshold"]) & np.isfinite(a["squeeze_error"]), "adapter: numbers")
-        for blob in (a["config"], a["header"]):
-            end = len(self.blobs)
-            need((blob["stored"] <= end) & (blob["offset"] <= end - np.minimum(blob["stored"], end)), "blob outside its section")
-        need((m["kind"] <= 6) & (m["d_in"] < 2**31) & (m["d_out"] < 2**31), "module: kind or shape")
-        need((m["kind"] != 0) | ~m["geometry"].any(axis=1), "module: geometry")
-
-    def _check_entries_and_chunks(self):
-        a, m, e, c, size = self.adapters, self.modules, self.entries, self.chunks, len(self.data)
-        first = starts(a["entries"])
-        need(a["entries"] >= 1, "adapter: entries")
-        need(a["first_entry"].tolist() == first[:-1] and first[-1] == len(e), "adapter: first_entry")
-        need(e["module"] < len(m), "entry: module")
-        need(np.bincount(e["module"], minlength=len(m)) == m["adapters"], "module: adapters")
-        need((e["rank"] >= 1) & (e["rank"] <= 65535) & (e["flags"] < 4), "entry: rank or flags")
-        squeezed, gauged = e["flags"] & 2 != 0, e["flags"] & 1 != 0
-        need(squeezed | (e["rank"] == e["source_rank"]), "entry: source_rank")
-        need(np.isfinite(e["scale"]) & np.isfinite(e["squeeze_error"]) & (~squeezed | (e["scale"] == 1)), "entry: numbers")
-        need(gauged == (e["chunk_gauge"] != NONE), "entry: gauge")
-        need(e["first_roc"].tolist() == starts(e["rank"])[:-1] and len(self.importance) == e["rank"].sum(), "entry: first_roc")
-        for side in "ab":
-            kinds = set(zip(e[f"source_dtype_{side}"].tolist(), e[f"stored_dtype_{side}"].tolist()))
-            need(all(stored in STORABLE.get(source, ()) for source, stored in kinds), "entry: element types")
-
-        offset, stored, coded = c["offset"], c["stored"].astype("u8"), c["filter_mask"] == 0
-        need((stored <= size) & (offset <= size - np.minimum(stored, size)), "chunk outside the file")
-        need(offset[1:] > offset[:-1], "order of chunks")
-        need(coded | ((c["filter_mask"] == 3) & (offset % 64 == 0)), "chunk: filter mask or alignment")
-        taken = sorted([(0, HEADER + SUPERBLOCK)] + [x[:2] for x in self.sections.values() if x[1]] +
-                       list(zip(offset.tolist(), stored.tolist())))
-        need(all(x + n <= y for (x, n), (y, _) in zip(taken, taken[1:])), "overlap of chunks or sections")
-        rank, width, shape = e["rank"].astype("u8"), np.array([0, 2, 2, 4, 8], "u8"), m[e["module"]]
-        matrices = [(e["chunk_a"], rank * shape["d_in"] * width[e["stored_dtype_a"]]),
-                    (e["chunk_b"], rank * shape["d_out"] * width[e["stored_dtype_b"]]),
-                    (e["chunk_gauge"][gauged], (rank * rank * np.uint64(8))[gauged])]
-        for chunk, length in matrices:
-            need(chunk < len(c), "entry: chunk")
-            need(np.where(coded[chunk], stored[chunk] <= length + length // 256 + 64, stored[chunk] == length), "chunk: size")
-        chunk_bytes = starts(sum(stored[chunk].astype("u8") for chunk in (e["chunk_a"], e["chunk_b"])) +
-                             np.where(gauged, stored[np.where(gauged, e["chunk_gauge"], 0)], 0)) if len(e) else [0]
-        parameters, rocs = starts(rank * (shape["d_in"] + shape["d_out"])), starts(rank)
-        for adapter, x, y in zip(a, first, first[1:]):
-            need(np.diff(e["module"][x:y].astype("i8")) > 0, "entry: order of modules")
-            need(adapter["rank"] == rank[x:y].max() and adapter["rocs"] == rocs[y] - rocs[x], "adapter: rank")
-            need(adapter["parameters"] == parameters[y] - parameters[x], "adapter: parameters")
-            need(adapter["stored_size"] == chunk_bytes[y] - chunk_bytes[x], "adapter: stored_size")
-
-    # ---- what the pool holds ----
 
     def string(self, ref):
         return self.strings[int(ref["offset"]):int(ref["offset"]) + int(ref["length"])].tobytes()
@@ -286,17 +183,19 @@ class Pool:
         m, q, row, at = (int(s[field]) for field in ("m", "q", "first_row", "first_leverage"))
         mean, basis = self.mean[adapter * stride:(adapter + 1) * stride], self.basis[row * stride:(row + q) * stride]
         singular, leverage = self.singular[row:row + q], self.leverage[at:at + m * q]
+        if m == 0:
+            return mean[:d], basis.reshape(0, d), singular, leverage.reshape(0, 0)
         need(checksum(mean.tobytes()) == s["mean_checksum"], "checksum of a mean")
         need(checksum(basis.tobytes()) == s["basis_checksum"], "checksum of a basis")
         need(checksum(singular.tobytes() + leverage.tobytes()) == s["factor_checksum"], "checksum of factors")
-        return mean[:d], basis.reshape(q, stride)[:, :d], singular, leverage.reshape(m, q)
+        basis = basis.reshape(q, stride)
+        need(not mean[d:].any() and not basis[:, d:].any(), "padding of a mean or basis")
+        return mean[:d], basis[:, :d], singular, leverage.reshape(m, q)
 
     def section(self, ident):
         """The array of a section whose checksum is checked when it is used."""
         need(checksum(getattr(self, SECTIONS[ident][0]).tobytes()) == self.sections[ident][2], f"checksum of section {ident}")
         return getattr(self, SECTIONS[ident][0])
-
-    # ---- names of content ----
 
     def content_hash(self, adapter):
         total = hashlib.sha256(b"hilora adapter content 1\0")
