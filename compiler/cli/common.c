@@ -14,6 +14,7 @@
 
 #include "compiler/base/output_file.h"
 #include "compiler/base/text.h"
+#include "compiler/export/output_folder.h"
 #include "compiler/version.h"
 
 int hlc_cli_finish(const hlc_program *program, int status) {
@@ -115,6 +116,7 @@ void hlc_cli_progress_end(hlc_cli_progress *progress) {
 
 static void on_signal(int number) {
     hlc_output_remove_hidden();
+    hlc_folder_remove_hidden();
     signal(number, SIG_DFL);
     raise(number);
 }
