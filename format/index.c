@@ -53,6 +53,10 @@ void hlf_index_adapter(const hlf_index *index, uint32_t i, hlf_adapter_record *o
     hlf_adapter_decode(out, record_at(index, HLF_SECTION_ADAPTERS, i));
 }
 
+uint32_t hlf_index_adapter_flags(const hlf_index *index, uint32_t i) {
+    return hlf_load_u32(record_at(index, HLF_SECTION_ADAPTERS, i) + HLF_ADAPTER_AT_FLAGS);
+}
+
 void hlf_index_module(const hlf_index *index, uint32_t i, hlf_module_record *out) {
     hlf_module_decode(out, record_at(index, HLF_SECTION_MODULES, i));
 }
@@ -556,14 +560,10 @@ static hl_status check_adapters(const open_context *c) {
     return HL_OK;
 }
 
-static inline uint32_t adapter_flags(const hlf_index *index, uint32_t i) {
-    return hlf_load_u32(record_at(index, HLF_SECTION_ADAPTERS, i) + HLF_ADAPTER_AT_FLAGS);
-}
-
 static hl_status check_stats_record(const open_context *c, uint32_t i, const hlf_stats_record *stats, uint64_t rows,
                                     uint64_t leverages) {
     const hlf_pool_record *pool = &c->index->pool;
-    const uint32_t flags = adapter_flags(c->index, i);
+    const uint32_t flags = hlf_index_adapter_flags(c->index, i);
     const bool routable = flags & HLF_ADAPTER_ROUTABLE, calibrated = flags & HLF_ADAPTER_CALIBRATED;
     if (!reserved_ok(c, HLF_SECTION_STATS, i) || routable != (stats->m > 0) || (calibrated && stats->m < 3)) {
         return bad(c, HLF_SECTION_STATS, i, "samples that contradict the adapter's flags, or reserved bytes not zero");
@@ -599,7 +599,7 @@ static hl_status check_stats(const open_context *c) {
         if (status != HL_OK) {
             return status;
         }
-        calibrated += (adapter_flags(index, i) & HLF_ADAPTER_CALIBRATED) != 0;
+        calibrated += (hlf_index_adapter_flags(index, i) & HLF_ADAPTER_CALIBRATED) != 0;
         rows += stats.q; /* at most 2^20 x 2^16, and m x q below 2^48 each: no overflow */
         leverages += (uint64_t)stats.m * stats.q;
         if (leverages > index->size) {

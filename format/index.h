@@ -40,6 +40,7 @@ HL_NODISCARD hl_status hlf_index_open(const uint8_t *bytes, uint64_t size, const
 
 /* i below the table's count, which the caller ensures. */
 void hlf_index_adapter(const hlf_index *index, uint32_t i, hlf_adapter_record *out);
+uint32_t hlf_index_adapter_flags(const hlf_index *index, uint32_t i); /* alone, as they are asked for often */
 void hlf_index_module(const hlf_index *index, uint32_t i, hlf_module_record *out);
 void hlf_index_entry(const hlf_index *index, uint32_t i, hlf_entry_record *out);
 void hlf_index_chunk(const hlf_index *index, uint32_t i, hlf_chunk_record *out);
