@@ -15,14 +15,14 @@
 typedef struct hlc_scatter {
     size_t m, d, q;
     float *mean;   /* d; the float64 mean rounded: everything below and all scoring uses the rounded one */
-    float *basis;  /* q rows of d: row j is u_j, rounded from float64 */
+    float *basis;  /* q rows of d: row j is u_j, each entry one of its two float32 neighbours, orthonormal to about 1e-9 */
     double *w;     /* m x q, row-major */
     double *sv;    /* q, descending, positive */
     double tau;    /* tr(S) / d */
     double oas, ledoit_wolf; /* shrinkage coefficients of these samples alone, as scikit-learn's; 1 when tau is 0 */
 } hlc_scatter;
 
-/* samples: m x d row-major, m >= 2, finite. False when memory is out or LAPACK fails; *out is then empty.
+/* samples: m x d row-major, m >= 2, finite. False when m < 2, memory is out or LAPACK fails; *out is then empty.
  * The rows of the basis have a canonical sign (largest magnitude entry positive, ties to the lower index; w follows). */
 bool hlc_scatter_fit(const float *samples, size_t m, size_t d, hlc_scatter *out);
 void hlc_scatter_free(hlc_scatter *scatter);
@@ -75,12 +75,19 @@ typedef struct hlc_stats_options {
     double number;  /* HLC_SHRINKAGE_NUMBER: rho in [0, 1] */
     bool whiten;    /* --whiten pool */
     size_t threads; /* >= 1; never changes a result */
+    /* hlc_pool_stats_derive alone: the C^-1 (d x d, copied) in whose space the scatters are, NULL for none, and its log|det C|.
+     * There `whiten` is ignored: a new whitening needs the samples. */
+    const double *whitening;
+    double whitening_log_det;
 } hlc_stats_options;
 
-/* samples[i]: m[i] x d row-major, or NULL with m[i] = 0. False when memory is out or LAPACK fails. */
+/* samples[i]: m[i] x d row-major, finite, m[i] >= 2, or NULL with m[i] = 0. False when memory is out, LAPACK fails, or whitening
+ * takes a sample out of float32's range; *out is then empty. Call hlc_linalg_setup first. */
 bool hlc_pool_stats_fit(const float *const *samples, const size_t *m, size_t count, size_t d, const hlc_stats_options *options,
                         hlc_pool_stats *out);
-/* The same from scatters that are already there (joining pools); takes ownership of the scatters' contents. */
+/* The same from scatters that are already there (joining pools); takes ownership of the scatters' contents, also on failure.
+ * oas and ledoit_wolf need not be filled in. Of the stored quantities (m, d, q, mean, basis, w, sv, tau) of a pool it makes, bit for
+ * bit, the statistics that hlc_pool_stats_fit made with them. */
 bool hlc_pool_stats_derive(hlc_scatter *scatters, size_t count, size_t d, const hlc_stats_options *options, hlc_pool_stats *out);
 void hlc_pool_stats_free(hlc_pool_stats *stats);
 

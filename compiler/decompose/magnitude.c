@@ -1,0 +1,71 @@
+#include "compiler/decompose/magnitude.h"
+
+#include <math.h>
+
+/* Separate accumulators, for compilers to vectorise. */
+enum { LANES = 8 };
+
+bool hlc_all_finite(const double *x, size_t n) {
+    double lanes[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (size_t lane = 0; lane < LANES; lane++) {
+            lanes[lane] += x[i + lane] * 0; /* 0, or NaN for good */
+        }
+    }
+    for (; i < n; i++) {
+        lanes[0] += x[i] * 0;
+    }
+    for (size_t lane = 1; lane < LANES; lane++) {
+        lanes[0] += lanes[lane];
+    }
+    return lanes[0] == 0;
+}
+
+double hlc_largest(const double *x, size_t n) {
+    double lanes[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (size_t lane = 0; lane < LANES; lane++) {
+            const double size = fabs(x[i + lane]);
+            lanes[lane] = size > lanes[lane] ? size : lanes[lane];
+        }
+    }
+    for (; i < n; i++) {
+        lanes[0] = fmax(lanes[0], fabs(x[i]));
+    }
+    for (size_t lane = 1; lane < LANES; lane++) {
+        lanes[0] = fmax(lanes[0], lanes[lane]);
+    }
+    return lanes[0];
+}
+
+static double sum_of_squares(const double *x, size_t n, double scale) {
+    double lanes[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (size_t lane = 0; lane < LANES; lane++) {
+            const double part = x[i + lane] * scale;
+            lanes[lane] += part * part;
+        }
+    }
+    for (; i < n; i++) {
+        lanes[0] += x[i] * scale * (x[i] * scale);
+    }
+    for (size_t lane = 1; lane < LANES; lane++) {
+        lanes[0] += lanes[lane];
+    }
+    return lanes[0];
+}
+
+double hlc_norm(const double *x, size_t n) {
+    const double largest = hlc_largest(x, n);
+    int exponent = 0;
+    (void)frexp(largest, &exponent);
+    if (exponent > -500 && exponent < 500) {
+        return sqrt(sum_of_squares(x, n, 1));
+    }
+    /* 2^-exponent itself may overflow for subnormal entries. */
+    const int lift = exponent < -1000 ? -1000 : exponent;
+    return ldexp(sqrt(sum_of_squares(x, n, ldexp(1, -lift))), lift);
+}
