@@ -1,0 +1,200 @@
+#include "compiler/ingest/adapter.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compiler/base/files.h"
+#include "compiler/ingest/metadata_config.h"
+#include "compiler/ingest/peft_config.h"
+#include "compiler/ingest/peft_coverage.h"
+#include "compiler/ingest/peft_tensors.h"
+#include "compiler/ingest/safetensors.h"
+
+/* What is read on the way to an adapter. */
+typedef struct opening {
+    const hlc_adapter_files *files;
+    hlc_faults *faults;
+    bool drop_extras;
+    hlc_safetensors *table; /* NULL when the file is refused */
+    bool has_config; /* there is one, readable or not */
+    hlc_string config_text, config_key; /* the key: where the text is from the metadata */
+    char config_within[HLC_PLACE_SIZE];
+    hlc_peft_config *config; /* NULL without a text, or without memory */
+    hlc_peft_tensors tensors;
+} opening;
+
+/* False after a fault; true without a text when there is none to be found. */
+static bool load_config_text(opening *o) {
+    if (o->files->config) {
+        o->has_config = true;
+        return hlc_file_load(o->files->config, HLC_CONFIG_MOST_BYTES, &o->config_text, o->faults);
+    }
+    if (!o->table)
+        return true;
+    bool ok = hlc_metadata_config(o->table, &o->config_text, &o->config_key, o->faults);
+    o->has_config = !ok || o->config_text.bytes;
+    return ok;
+}
+
+static bool read_config(opening *o) {
+    if (!load_config_text(o))
+        return false;
+    if (!o->has_config)
+        return true;
+    const char *path = o->files->config, *within = NULL;
+    if (!path) {
+        path = o->files->weights;
+        within = hlc_place(o->config_within, "metadata key", o->config_key.bytes, o->config_key.length);
+    }
+    o->config = hlc_peft_config_read(path, within, &o->config_text, o->drop_extras, o->faults);
+    return o->config && o->config->state == HLC_CONFIG_GOOD;
+}
+
+static bool read_tensors(opening *o) {
+    if (!o->table)
+        return false;
+    if (o->config && o->config->state == HLC_CONFIG_FOREIGN)
+        return false;
+    return hlc_peft_tensors_read(o->table, o->drop_extras, &o->tensors, o->faults) && o->tensors.good;
+}
+
+static bool refuse_missing_config(const opening *o) {
+    if (o->has_config)
+        return true;
+    if (o->table && !o->tensors.foreign)
+        hlc_fault(o->faults, HLC_ERROR, HLC_FAULT_INPUT, o->files->weights, NULL,
+                  "put the adapter_config.json that PEFT saved beside it",
+                  "there is no configuration, neither a file nor in the metadata, so the scale is not known");
+    return false;
+}
+
+/* Rank and scale of every target by the configuration. */
+static bool resolve_targets(opening *o) {
+    bool good = true, zero = false;
+    for (size_t i = 0; o->config && i < o->tensors.count; i++) {
+        hlc_target *target = &o->tensors.targets[i];
+        uint32_t rank;
+        if (!hlc_peft_config_resolve(o->config, target->module.bytes, target->module.length, &rank, &target->scale, o->faults))
+            return false;
+        zero |= target->scale == 0;
+        if (rank == target->rank)
+            continue;
+        char place[HLC_PLACE_SIZE];
+        good = false;
+        hlc_bad_input(o->faults, o->files->weights, hlc_place(place, "tensor", target->a.key.bytes, target->a.key.length),
+                      "the rank is %" PRIu32 ", but the configuration says %" PRIu32 " for this module", target->rank, rank);
+    }
+    if (zero)
+        hlc_fault(o->faults, HLC_WARNING, HLC_FAULT_INPUT, o->config->path, NULL, NULL,
+                  "lora_alpha is 0 for some modules, so their update is zero");
+    return good;
+}
+
+static void swap_string(hlc_string *a, hlc_string *b) {
+    hlc_string kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+/* Moves what was read into an adapter. NULL when memory is out. */
+static hlc_adapter *assemble(opening *o) {
+    hlc_adapter *adapter = calloc(1, sizeof *adapter);
+    if (!adapter)
+        return NULL;
+    adapter->fd = -1;
+    adapter->dialect = HLC_DIALECT_PEFT;
+    adapter->path = strdup(o->files->weights);
+    adapter->config_path = o->files->config ? strdup(o->files->config) : NULL;
+    if (!adapter->path || (o->files->config && !adapter->config_path) ||
+        !hlc_string_copy(&adapter->name, o->files->name.bytes, o->files->name.length)) {
+        hlc_adapter_close(adapter);
+        return NULL;
+    }
+    swap_string(&adapter->config_text, &o->config_text);
+    swap_string(&adapter->header_text, &o->table->header);
+    swap_string(&adapter->base_model, &o->config->base_model);
+    swap_string(&adapter->base_revision, &o->config->revision);
+    adapter->targets = o->tensors.targets;
+    adapter->target_count = o->tensors.count;
+    o->tensors = (hlc_peft_tensors){0};
+    for (size_t i = 0; i < adapter->target_count; i++)
+        if (adapter->targets[i].rank > adapter->rank)
+            adapter->rank = adapter->targets[i].rank;
+    const hlc_file *file = &o->table->file;
+    adapter->fd = file->fd;
+    adapter->file_size = file->size;
+    adapter->device = file->device;
+    adapter->inode = file->inode;
+    adapter->mtime_seconds = file->mtime_seconds;
+    adapter->mtime_nanoseconds = file->mtime_nanoseconds;
+    o->table->file.fd = -1;
+    return adapter;
+}
+
+hlc_adapter *hlc_adapter_open(const hlc_adapter_files *files, bool drop_extras, hlc_faults *faults) {
+    opening o = {.files = files, .faults = faults, .drop_extras = drop_extras};
+    hlc_adapter *adapter = NULL;
+    o.table = hlc_safetensors_open(files->weights, faults);
+    bool config_good = read_config(&o);
+    bool tensors_good = read_tensors(&o);
+    bool good = refuse_missing_config(&o) && config_good && tensors_good;
+    good = resolve_targets(&o) && good;
+    if (!good)
+        goto done;
+    bool in_memory = hlc_peft_check_coverage(o.config, o.tensors.targets, o.tensors.count, faults);
+    adapter = in_memory ? assemble(&o) : NULL;
+    if (!adapter)
+        hlc_out_of_memory(faults, files->weights, sizeof *adapter);
+done:
+    hlc_targets_free(o.tensors.targets, o.tensors.count);
+    hlc_peft_config_free(o.config);
+    hlc_string_free(&o.config_text);
+    hlc_string_free(&o.config_key);
+    hlc_safetensors_close(o.table);
+    return adapter;
+}
+
+void hlc_adapter_close(hlc_adapter *adapter) {
+    if (!adapter)
+        return;
+    if (adapter->fd >= 0)
+        close(adapter->fd);
+    hlc_targets_free(adapter->targets, adapter->target_count);
+    hlc_string_free(&adapter->name);
+    free(adapter->path);
+    free(adapter->config_path);
+    hlc_string_free(&adapter->config_text);
+    hlc_string_free(&adapter->header_text);
+    hlc_string_free(&adapter->base_model);
+    hlc_string_free(&adapter->base_revision);
+    free(adapter);
+}
+
+bool hlc_adapter_read(const hlc_adapter *adapter, const hlc_matrix_source *source, void *buffer, hlc_faults *faults) {
+    size_t size = (size_t)source->rows * (size_t)source->cols * hlf_dtype_size(source->dtype);
+    return hlc_file_read(adapter->fd, adapter->path, source->offset, buffer, size, faults);
+}
+
+static bool is_same(const hlc_adapter *adapter, const struct stat *status) {
+    return (uint64_t)status->st_size == adapter->file_size && (uint64_t)status->st_dev == adapter->device &&
+           (uint64_t)status->st_ino == adapter->inode && (int64_t)status->st_mtim.tv_sec == adapter->mtime_seconds &&
+           (int64_t)status->st_mtim.tv_nsec == adapter->mtime_nanoseconds;
+}
+
+bool hlc_adapter_unchanged(const hlc_adapter *adapter, hlc_faults *faults) {
+    struct stat open_file, at_path;
+    if (fstat(adapter->fd, &open_file) != 0 || stat(adapter->path, &at_path) != 0) {
+        hlc_bad_io(faults, adapter->path, "cannot look at the file again", errno);
+        return false;
+    }
+    if (is_same(adapter, &open_file) && is_same(adapter, &at_path))
+        return true;
+    hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, adapter->path, NULL, "run again once the file is complete",
+              "the file was changed or replaced during the run");
+    return false;
+}
