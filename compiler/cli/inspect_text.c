@@ -173,7 +173,7 @@ static void print_dtypes(unsigned dtypes, int columns) {
             used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? "," : "", hlf_dtype_name((hlf_dtype)d));
         }
     }
-    printf(" %-*s", columns, used <= (size_t)columns ? text : "several");
+    printf(" %-*s", columns, used <= (size_t)columns ? text : "mixed");
 }
 
 static void print_adapters(const hlc_inspection *inspection) {
@@ -291,12 +291,12 @@ static void print_adapter(const hlc_inspection *inspection) {
 
 /* Stable and effective rank, and the share of the energy in the first ROC and in the first quarter of them. */
 static void print_entries(const hlc_inspection *inspection) {
-    enum { NAME = 28 };
+    enum { NAME = 34 };
     const hlf_index *index = inspection->index;
     char size[HLC_BYTES_TEXT];
     hlf_adapter_record adapter;
     hlf_index_adapter(index, inspection->first, &adapter);
-    printf("\n%-*s %4s %6s %-8s %8s %6s %6s %5s\n", NAME, "MODULE", "RANK", "SCALE", "TYPES", "STORED", "STABLE", "EFF", "1st %");
+    printf("\n%-*s %4s %6s %-5s %7s %6s %6s %5s\n", NAME, "MODULE", "RANK", "SCALE", "TYPES", "STORED", "STABLE", "EFF", "1st %");
     for (uint64_t i = 0; i < adapter.entries; i++) {
         hlc_entry_view entry;
         hlc_entry_view_get(inspection, (uint32_t)(adapter.first_entry + i), &entry);
@@ -305,8 +305,8 @@ static void print_entries(const hlc_inspection *inspection) {
         printf(" %4u", record->rank);
         putchar(' ');
         print_real(record->scale, 6);
-        print_dtypes(1u << record->source_dtype_a | 1u << record->source_dtype_b, 8);
-        printf(" %8s ", hlc_cli_bytes_text(size, entry.bytes[0] + entry.bytes[1] + entry.bytes[2]));
+        print_dtypes(1u << record->source_dtype_a | 1u << record->source_dtype_b, 5);
+        printf(" %7s ", hlc_cli_bytes_text(size, entry.bytes[0] + entry.bytes[1] + entry.bytes[2]));
         print_real(entry.spectrum.stable_rank, 6);
         putchar(' ');
         print_real(entry.spectrum.effective_rank, 6);

@@ -102,7 +102,7 @@ const char *hlc_shrinkage_name(uint32_t shrinkage) {
 }
 
 const char *hlc_gate_name(uint32_t gate) {
-    static const char *const names[] = {"activation", "contribution", "static"};
+    static const char *const names[] = {"magnitude", "contribution", "static"};
     return NAME_OF(names, gate);
 }
 
