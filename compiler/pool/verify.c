@@ -1,5 +1,6 @@
 #include "compiler/pool/verify.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,9 @@
 #include "compiler/base/text.h"
 #include "compiler/base/workers.h"
 #include "compiler/pool/content.h"
+#include "compiler/pool/finite.h"
 #include "compiler/pool/pool_file.h"
+#include "format/diag.h"
 
 typedef struct verify_job {
     const hlf_index *index;
@@ -43,16 +46,21 @@ static void report_entry(const verify_job *job, const hlf_adapter_record *adapte
     report(job, place, diag);
 }
 
-static bool finite_elements(const void *bytes, hlf_dtype dtype, uint64_t n) {
-    const uint8_t *at = bytes;
-    const uint16_t exponent = dtype == HLF_DTYPE_F16 ? 0x7C00 : dtype == HLF_DTYPE_F64 ? 0x7FF0 : 0x7F80;
-    const size_t size = hlf_dtype_size(dtype);
-    unsigned bad = 0;
-    for (uint64_t i = 0; i < n; i++) { /* sign and exponent are in the top two bytes of every type */
-        const uint8_t *top = at + (i + 1) * size - 2;
-        bad |= ((unsigned)(top[0] | top[1] << 8) & exponent) == exponent;
+/* False, after a fault, when a matrix of shape->rows rows holds NaN or infinity. */
+static bool check_finite(const verify_job *job, const hlf_adapter_record *adapter, const hlf_entry_record *entry, hlf_side side,
+                         const hlf_chunk_shape *shape, const void *values, hlf_dtype dtype) {
+    const uint64_t n = shape->rows * shape->width;
+    uint64_t first;
+    const uint64_t bad = hlc_count_non_finite(values, dtype, n, &first);
+    if (bad) {
+        hl_diag diag;
+        hl_diag_clear(&diag);
+        hlf_fail(&diag, HL_ERR_INPUT, HL_NO_OFFSET, "NaN or infinity in %llu of %llu elements, the first in component %llu, element %llu",
+                 (unsigned long long)bad, (unsigned long long)n, (unsigned long long)(first / shape->width),
+                 (unsigned long long)(first % shape->width));
+        report_entry(job, adapter, entry, side, &diag);
     }
-    return !bad;
+    return bad == 0;
 }
 
 /* Decodes one matrix; answers its bytes in the source's type for the content hash, or NULL after a fault. */
@@ -76,11 +84,8 @@ static void *decode_side(const verify_job *job, const hlf_adapter_record *adapte
                                     : hlc_decode_source(job->index, entry, side, coder, values, &diag);
         if (!good) {
             report_entry(job, adapter, entry, side, &diag);
-        } else if (!finite_elements(values, dtype, shape.rows * shape.width)) {
-            hlf_chunk_record chunk;
-            hlf_index_chunk(job->index, shape.chunk, &chunk);
-            diag = (hl_diag){HL_ERR_INPUT, chunk.offset, "a weight is NaN or infinite"};
-            report_entry(job, adapter, entry, side, &diag);
+        } else {
+            check_finite(job, adapter, entry, side, &shape, values, dtype);
         }
     }
     if (!good) {
@@ -170,24 +175,110 @@ static void check_texts(const verify_job *job, const hlf_adapter_record *adapter
     }
 }
 
-static void verify_adapter(void *context, size_t i, size_t worker) {
-    const verify_job *job = context;
+/* The numbers of the record that follow from the adapter's entries. */
+static void check_totals(const verify_job *job, const hlf_adapter_record *adapter) {
+    uint64_t parameters = 0, stored = 0;
+    for (uint64_t e = adapter->first_entry; e < adapter->first_entry + adapter->entries; e++) {
+        hlf_entry_record entry;
+        hlf_module_record module;
+        hlf_index_entry(job->index, (uint32_t)e, &entry);
+        hlf_index_module(job->index, entry.module, &module);
+        parameters += entry.source_rank * (module.d_in + module.d_out);
+        for (int side = HLF_SIDE_A; side <= HLF_SIDE_GAUGE; side++) {
+            hlf_chunk_shape shape;
+            hlf_chunk_record chunk;
+            if (hlf_index_chunk_shape(job->index, &entry, (hlf_side)side, &shape)) {
+                hlf_index_chunk(job->index, shape.chunk, &chunk);
+                stored += chunk.stored;
+            }
+        }
+    }
+    if (parameters != adapter->parameters || stored != adapter->stored_size) {
+        char place[HLC_PLACE_SIZE];
+        name_adapter(job->index, adapter, place);
+        hlc_bad_input(job->faults, job->label, place, "its parameters or stored bytes are not those of its entries");
+    }
+}
+
+/* Singular values of an entry: finite, not negative, descending. Raw components come in any order, and may be NaN where weights are. */
+static void check_importance(const verify_job *job, const hlf_adapter_record *adapter) {
+    if (adapter->decomposition != 1) {
+        return;
+    }
+    const uint8_t *importance = hlf_index_section(job->index, HLF_SECTION_IMPORTANCE);
+    for (uint64_t e = adapter->first_entry; e < adapter->first_entry + adapter->entries; e++) {
+        hlf_entry_record entry;
+        float before = INFINITY;
+        hlf_index_entry(job->index, (uint32_t)e, &entry);
+        for (uint64_t j = 0; j < entry.rank; j++) {
+            float value;
+            memcpy(&value, importance + (entry.first_roc + j) * sizeof value, sizeof value);
+            if (!(value >= 0 && value <= before && value < INFINITY)) {
+                char place[HLC_PLACE_SIZE];
+                name_adapter(job->index, adapter, place);
+                hlc_bad_input(job->faults, job->label, place, "importance %llu is negative, not finite, or out of order",
+                              (unsigned long long)(entry.first_roc + j));
+                return;
+            }
+            before = value;
+        }
+    }
+}
+
+static void verify_adapter(const verify_job *job, uint32_t i, size_t worker) {
     hlf_adapter_record adapter;
     hl_diag diag;
     hl_diag_clear(&diag);
-    hlf_index_adapter(job->index, (uint32_t)i, &adapter);
-    if (hlf_index_verify_stats(job->index, (uint32_t)i, &diag) != HL_OK) {
+    hlf_index_adapter(job->index, i, &adapter);
+    if (hlf_index_verify_stats(job->index, i, &diag) != HL_OK) {
         char place[HLC_PLACE_SIZE];
         name_adapter(job->index, &adapter, place);
         report(job, place, &diag);
     }
     check_texts(job, &adapter);
+    check_totals(job, &adapter);
+    check_importance(job, &adapter);
     if (job->level >= HLC_VERIFY_DECODE) {
         decode_adapter(job, &adapter, job->coders[worker]);
     } else {
         check_chunks(job, &adapter);
     }
 }
+
+/* ---- Adapters in parallel, their faults in order ---- */
+
+/* The adapter's own list of faults; NULL when memory is out. */
+static void *make_adapter(void *context, size_t i, size_t worker) {
+    verify_job own = *(const verify_job *)context;
+    own.faults = hlc_faults_create();
+    if (own.faults) {
+        verify_adapter(&own, (uint32_t)i, worker);
+    }
+    return own.faults;
+}
+
+static bool take_adapter(void *context, size_t i, void *made) {
+    const verify_job *job = context;
+    hlc_faults *own = made;
+    (void)i;
+    for (size_t k = 0; k < hlc_faults_count(own); k++) {
+        hlc_fault_view fault;
+        hlc_faults_get(own, k, &fault);
+        hlc_fault(job->faults, fault.severity, fault.kind, fault.file, fault.place, fault.remedy, "%s", fault.reason);
+    }
+    if (hlc_faults_omitted(own)) {
+        hlc_bad_input(job->faults, job->label, NULL, "and %zu more faults of the adapter above", hlc_faults_omitted(own));
+    }
+    hlc_faults_destroy(own);
+    return true;
+}
+
+static void drop_adapter(void *context, void *made) {
+    (void)context;
+    hlc_faults_destroy(made);
+}
+
+/* ---- The pool ---- */
 
 /* Every chunk of the table belongs to exactly one entry; modules count their adapters. */
 static void check_references(const verify_job *job) {
@@ -240,6 +331,27 @@ static void check_sections(const verify_job *job) {
     }
 }
 
+static void check_whitening(const verify_job *job) {
+    const uint64_t n = job->index->header.sections[HLF_SECTION_WHITEN].length / sizeof(double);
+    uint64_t first;
+    if (n && hlc_count_non_finite(hlf_index_section(job->index, HLF_SECTION_WHITEN), HLF_DTYPE_F64, n, &first)) {
+        hlc_bad_input(job->faults, job->label, hlf_section_path(HLF_SECTION_WHITEN), "number %llu is NaN or infinite",
+                      (unsigned long long)first);
+    }
+}
+
+static void check_rivals(const verify_job *job) {
+    const uint64_t n = job->index->header.sections[HLF_SECTION_RIVALS].length / HLF_RIVAL_RECORD;
+    for (uint64_t i = 0; i < n; i++) {
+        hlf_rival_record rival;
+        hlf_rival_decode(&rival, hlf_index_section(job->index, HLF_SECTION_RIVALS) + i * HLF_RIVAL_RECORD);
+        if ((rival.adapter >= job->index->adapters && rival.adapter != HLF_NONE) || !(rival.distance >= 0 && rival.distance < INFINITY)) {
+            hlc_bad_input(job->faults, job->label, hlf_section_path(HLF_SECTION_RIVALS), "record %llu names no adapter, or its distance is out of range",
+                          (unsigned long long)i);
+        }
+    }
+}
+
 static bool make_coders(verify_job *job, size_t threads) {
     job->coders = calloc(threads, sizeof *job->coders);
     bool good = job->coders != NULL;
@@ -258,12 +370,17 @@ bool hlc_verify_pool(const uint8_t *bytes, uint64_t size, hlc_verify_level level
         hlc_fault_from_diag(faults, label, &diag);
         return false;
     }
+    bool in_memory = false;
     verify_job job = {.index = &index, .level = level, .label = label, .faults = faults};
     if (make_coders(&job, threads)) {
         check_sections(&job);
         check_references(&job);
-        hlc_parallel(threads, index.adapters, verify_adapter, &job);
-    } else {
+        check_whitening(&job);
+        check_rivals(&job);
+        const hlc_pipeline adapters = {make_adapter, take_adapter, drop_adapter, &job};
+        in_memory = hlc_ordered(threads, index.adapters, &adapters);
+    }
+    if (!in_memory) {
         hlc_out_of_memory(faults, label, 0);
     }
     for (size_t i = 0; job.coders && i < threads; i++) {
