@@ -14,7 +14,9 @@
 
 #include "compiler/base/output_file.h"
 #include "compiler/base/text.h"
+#include "compiler/cli/text_table.h"
 #include "compiler/export/output_folder.h"
+#include "compiler/ingest/order.h"
 #include "compiler/version.h"
 
 int hlc_cli_finish(const hlc_program *program, int status) {
@@ -36,11 +38,13 @@ int hlc_cli_version(const hlc_program *program) {
 }
 
 int hlc_cli_misuse(const hlc_program *program, const char *format, ...) {
+    char message[1024];
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "%s: ", program->name);
-    vfprintf(stderr, format, args);
+    int length = vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    fprintf(stderr, "%s: ", program->name);
+    hlc_cli_print_text(stderr, message, length < 0 ? 0 : strlen(message), SIZE_MAX);
     fputc('\n', stderr);
     return hlc_cli_bad_option(program);
 }
@@ -182,16 +186,34 @@ static json_t *text_or_null(const char *text) {
     return text ? hlc_cli_string_json(text, strlen(text)) : json_null();
 }
 
-json_t *hlc_cli_faults_json(const hlc_faults *faults) {
+static json_t *fault_json(const hlc_faults *faults, size_t i) {
     static const char *const severities[] = {[HLC_NOTE] = "note", [HLC_WARNING] = "warning", [HLC_ERROR] = "error"};
+    hlc_fault_view fault;
+    hlc_faults_get(faults, i, &fault);
+    return json_pack("{s:s, s:o, s:o, s:o, s:o}", "severity", severities[fault.severity], "file", text_or_null(fault.file), "place",
+                     text_or_null(fault.place), "reason", text_or_null(fault.reason), "remedy", text_or_null(fault.remedy));
+}
+
+/* By file, in order of arrival within it, as they are printed: arrival alone depends on the threads. */
+static int compare_faults(uint32_t a, uint32_t b, const void *context) {
+    hlc_fault_view x, y;
+    hlc_faults_get(context, a, &x);
+    hlc_faults_get(context, b, &y);
+    return strcmp(x.file ? x.file : "", y.file ? y.file : "");
+}
+
+json_t *hlc_cli_faults_json(const hlc_faults *faults) {
+    const size_t count = hlc_faults_count(faults);
     json_t *list = json_array();
-    for (size_t i = 0; list && i < hlc_faults_count(faults); i++) {
-        hlc_fault_view fault;
-        hlc_faults_get(faults, i, &fault);
-        json_array_append_new(list, json_pack("{s:s, s:o, s:o, s:o, s:o}", "severity", severities[fault.severity], "file",
-                                              text_or_null(fault.file), "place", text_or_null(fault.place), "reason",
-                                              text_or_null(fault.reason), "remedy", text_or_null(fault.remedy)));
+    uint32_t *order = hlc_sorted_numbers(count, compare_faults, faults);
+    for (size_t i = 0; order && i < count; i++) {
+        json_array_append_new(list, fault_json(faults, order[i]));
     }
+    if (!order) {
+        json_decref(list);
+        list = NULL;
+    }
+    free(order);
     return list;
 }
 

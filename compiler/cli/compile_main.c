@@ -7,6 +7,7 @@
 
 #include "compiler/base/workers.h"
 #include "compiler/cli/common.h"
+#include "compiler/cli/text_table.h"
 
 static const hlc_program program = {
     "hilora-compile",
@@ -236,7 +237,8 @@ static json_t *report_json(const settings *s, const hlc_compile_report *report, 
     if (done) {
         json_object_update_new(
             document,
-            json_pack("{s:s, s:o, s:i, s:i, s:i, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}}", "output", s->compile.output, "digest",
+            json_pack("{s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}}", "output",
+                      hlc_cli_string_json(s->compile.output, strlen(s->compile.output)), "digest",
                       hlc_cli_hex_json(report->digest, sizeof report->digest), "adapters", (int)report->adapters, "routable",
                       (int)report->routable, "modules", (int)report->modules, "rocs", (json_int_t)report->rocs, "parameters",
                       (json_int_t)report->parameters, "bytes", "sources", (json_int_t)report->source_bytes, "tensors",
@@ -248,8 +250,9 @@ static json_t *report_json(const settings *s, const hlc_compile_report *report, 
 }
 
 static void print_report(const settings *s, const hlc_compile_report *report) {
-    printf("%s: %u adapters (%u routable), %u modules, %llu rank-one components\n", s->compile.output, report->adapters, report->routable,
-           report->modules, (unsigned long long)report->rocs);
+    hlc_cli_print_text(stdout, s->compile.output, strlen(s->compile.output), SIZE_MAX);
+    printf(": %u adapters (%u routable), %u modules, %llu rank-one components\n", report->adapters, report->routable, report->modules,
+           (unsigned long long)report->rocs);
     printf("  %llu bytes from %llu bytes of adapters: weights %llu (ratio %.3f), gauges %llu, statistics %llu, index %llu\n",
            (unsigned long long)report->pool_bytes, (unsigned long long)report->source_bytes, (unsigned long long)report->weight_bytes,
            (double)report->tensor_bytes / (double)report->weight_bytes, (unsigned long long)report->gauge_bytes,

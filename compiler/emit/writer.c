@@ -222,7 +222,8 @@ static bool write_sections(write_job *job, hlc_output *output, hlf_header *heade
         if (section->size && !hlc_output_write(output, section->bytes, section->size, header->sections[id].offset, job->faults)) {
             return false;
         }
-        *(id >= HLF_SECTION_MEAN && id <= HLF_SECTION_LEVERAGE ? &job->report->route_bytes : &job->report->index_bytes) += section->size;
+        const bool route = (id >= HLF_SECTION_MEAN && id <= HLF_SECTION_LEVERAGE) || id == HLF_SECTION_WHITEN;
+        *(route ? &job->report->route_bytes : &job->report->index_bytes) += section->size;
     }
     return true;
 }
