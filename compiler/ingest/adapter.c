@@ -121,6 +121,7 @@ static hlc_adapter *assemble(opening *o) {
     swap_string(&adapter->base_revision, &o->config->revision);
     adapter->targets = o->tensors.targets;
     adapter->target_count = o->tensors.count;
+    adapter->extras_dropped = o->table->count != 2 * o->tensors.count;
     o->tensors = (hlc_peft_tensors){0};
     for (size_t i = 0; i < adapter->target_count; i++)
         if (adapter->targets[i].rank > adapter->rank)

@@ -51,6 +51,7 @@ typedef struct hlc_adapter {
     hlc_target *targets; /* sorted by module name, bytewise; at least one */
     size_t target_count;
     uint32_t rank;          /* the largest of the targets */
+    bool extras_dropped;    /* the file holds tensors that are left out */
     uint64_t file_size;
     int fd;                 /* open for reading */
     uint64_t device, inode; /* of the open file, with size and times: to notice a change during the run */
