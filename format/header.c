@@ -98,7 +98,7 @@ static hl_status parse_section(const uint8_t *at, uint64_t position, hlf_header 
         if (section.offset != 0) {
             return hlf_fail(diag, HL_ERR_CORRUPT, position, "section %s is empty, yet has an offset", name);
         }
-    } else if (section.offset % HLF_PAGE != 0 || section.offset < HLF_HEADER_SIZE + HLF_SUPERBLOCK_SIZE ||
+    } else if (section.offset % HLF_ALIGN != 0 || section.offset < HLF_HEADER_SIZE + HLF_SUPERBLOCK_SIZE ||
                !hlf_inside(section.offset, section.length, header->file_size)) {
         return hlf_fail(diag, HL_ERR_CORRUPT, position, "section %s [%llu, +%llu) is misaligned or outside the file", name,
                         (unsigned long long)section.offset, (unsigned long long)section.length);

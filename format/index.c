@@ -424,7 +424,7 @@ static hl_status check_chunks(const open_context *c) {
         if (next < hot_count && hot[next].offset < chunk.offset + chunk.stored) {
             return bad(c, HLF_SECTION_CHUNKS, i, "overlaps a section");
         }
-        if (chunk.filter_mask != (store ? HLF_CHUNK_RAW : HLF_CHUNK_CODED) || (store && chunk.offset % HLF_CHUNK_ALIGN)) {
+        if (chunk.filter_mask != (store ? HLF_CHUNK_RAW : HLF_CHUNK_CODED) || (store && chunk.offset % HLF_ALIGN)) {
             return bad(c, HLF_SECTION_CHUNKS, i, "a filter mask or alignment that does not fit the codec");
         }
         if (c->strict && hlf_load_u32(record_at(index, HLF_SECTION_CHUNKS, i) + 28) != 0) {

@@ -17,8 +17,7 @@ enum {
     HLF_SUPERBLOCK_SIZE = 48,
     HLF_SECTION_SLOTS = 32,
     HLF_SECTION_SIZE = 40,
-    HLF_PAGE = 4096,       /* alignment of the sections */
-    HLF_CHUNK_ALIGN = 64,  /* alignment of chunks in `store` pools */
+    HLF_ALIGN = 64,        /* of sections, and of chunks in `store` pools */
     HLF_FLOATS_ALIGN = 16, /* rows of mean and basis are padded to a multiple of so many floats */
     HLF_GEOMETRY = 8,
     HLF_QUANTILES = 7,

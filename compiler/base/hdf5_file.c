@@ -271,7 +271,7 @@ hlc_h5_writer *hlc_h5_create(int fd, const char *label, hlc_faults *faults) {
     writer->fd = fd;
     writer->meta = H5I_INVALID_HID;
     enter();
-    hid_t access = access_list(writer, HLF_PAGE), create = H5Pcreate(H5P_FILE_CREATE), groups = group_list();
+    hid_t access = access_list(writer, HLF_ALIGN), create = H5Pcreate(H5P_FILE_CREATE), groups = group_list();
     H5Pset_userblock(create, HLF_HEADER_SIZE);
     H5Pset_obj_track_times(create, false);
     writer->file = H5Fcreate(label, H5F_ACC_TRUNC, create, access);
@@ -338,7 +338,7 @@ bool hlc_h5_add_section(hlc_h5_writer *writer, hlf_section_id section, uint64_t 
     bool good = set >= 0;
     if (good && H5Sget_simple_extent_npoints(space) > 0) {
         haddr_t at = H5Dget_offset(set); /* absolute: the user block is included */
-        good = at != HADDR_UNDEF && at % HLF_PAGE == 0;
+        good = at != HADDR_UNDEF && at % HLF_ALIGN == 0;
         *offset = at;
     }
     if (!good) {

@@ -27,7 +27,7 @@ typedef struct hlc_h5_writer hlc_h5_writer;
  * after a fault. */
 hlc_h5_writer *hlc_h5_create(int fd, const char *label, hlc_faults *faults);
 
-/* A section of `rows` rows of `columns` elements (columns = 0: a one-dimensional dataset), allocated page-aligned. *offset is its
+/* A section of `rows` rows of `columns` elements (columns = 0: a one-dimensional dataset), allocated at a multiple of HLF_ALIGN. *offset is its
  * place in the file, 0 when it has no elements. All sections come before hlc_h5_begin_chunks. */
 bool hlc_h5_add_section(hlc_h5_writer *writer, hlf_section_id section, uint64_t rows, uint64_t columns, uint64_t *offset,
                         hlc_faults *faults);

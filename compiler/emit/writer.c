@@ -73,7 +73,7 @@ static bool lay_out(write_job *job, const hlc_pool_stats *stats, hlf_header *hea
     }
     const bool coded = job->options->codec == HLF_CODEC_ZSTD;
     if (!add_meta(job->inputs, job->options, stats, job->writer, job->faults) ||
-        !hlc_h5_begin_chunks(job->writer, coded ? 1 : HLF_CHUNK_ALIGN, job->faults)) {
+        !hlc_h5_begin_chunks(job->writer, coded ? 1 : HLF_ALIGN, job->faults)) {
         return false;
     }
     for (uint32_t i = 0; i < job->plan->dataset_count; i++) {

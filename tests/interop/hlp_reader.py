@@ -120,7 +120,7 @@ class Pool:
         for at in range(256, 256 + 40 * count, 40):
             ident, kind, offset, length, check, width, reserved = struct.unpack_from("<IIQQQII", data, at)
             need(ident not in self.sections and (self.minor or ident in SECTIONS and not reserved), "section table")
-            need(offset == 0 if length == 0 else offset % 4096 == 0 and offset >= HEADER + SUPERBLOCK, "place of a section")
+            need(offset == 0 if length == 0 else offset % 64 == 0 and offset >= HEADER + SUPERBLOCK, "place of a section")
             need(offset <= size and length <= size - offset, "section outside the file")
             if ident in SECTIONS:
                 dtype = SECTIONS[ident][1]

@@ -16,6 +16,8 @@
 #include "format/sha256.h"
 #include "tests/support/random.h"
 
+enum { PAGE = 4096 }; /* alignment of the pool in memory */
+
 enum { DRAWS = 24 }; /* made-up prompts per adapter, for its quantiles */
 
 typedef struct buffer {
@@ -91,7 +93,7 @@ static uint32_t add_chunk(builder *b, hlf_dtype dtype, size_t n, uint32_t adapte
         chunk.stored = (uint32_t)stored;
         free(planes);
     } else {
-        grow(&b->chunks, hlf_align_up(b->chunks.size, HLF_CHUNK_ALIGN) - b->chunks.size);
+        grow(&b->chunks, hlf_align_up(b->chunks.size, HLF_ALIGN) - b->chunks.size);
         chunk.offset = b->chunks.size;
         chunk.stored = (uint32_t)bytes;
         memcpy(grow(&b->chunks, bytes), plain, bytes);
@@ -159,7 +161,7 @@ static void add_entry(builder *b, hlt_rng *rng, uint32_t adapter, uint32_t m, hl
     record->entries++;
     record->rocs += entry.rank;
     record->rank = entry.rank > record->rank ? entry.rank : record->rank;
-    record->parameters += entry.rank * (b->modules[m].d_in + b->modules[m].d_out);
+    record->parameters += entry.source_rank * (b->modules[m].d_in + b->modules[m].d_out);
 }
 
 static void add_entries(builder *b, hlt_rng *rng, uint32_t adapter, hlf_adapter_record *record) {
@@ -400,8 +402,17 @@ static void add_adapter(builder *b, uint32_t i, hlf_stats_record *stats) {
         adapter.content_sha256[k] = (uint8_t)hlt_next(&rng);
         adapter.source_sha256[k] = (uint8_t)hlt_next(&rng);
     }
+    const size_t first_chunk = b->sections[HLF_SECTION_CHUNKS].size;
     add_entries(b, &rng, i, &adapter);
-    hlf_stats_record none = {.first_row = b->rows, .first_leverage = b->leverages};
+    for (size_t at = first_chunk; at < b->sections[HLF_SECTION_CHUNKS].size; at += HLF_CHUNK_RECORD) {
+        hlf_chunk_record chunk;
+        hlf_chunk_decode(&chunk, b->sections[HLF_SECTION_CHUNKS].data + at);
+        adapter.stored_size += chunk.stored;
+    }
+    hlf_stats_record none = {.first_row = b->rows, .first_leverage = b->leverages, .deviation = NAN, .confusion = NAN};
+    for (int k = 0; k < HLF_QUANTILES; k++) {
+        none.quantiles[k] = NAN;
+    }
     if (spec->dim && !hlt_chance(&rng, spec->unroutable)) {
         bool calibrated = add_gaussian(b, &rng, stats->m && hlt_chance(&rng, spec->duplicate), stats);
         adapter.flags |= HLF_ADAPTER_ROUTABLE | (calibrated ? HLF_ADAPTER_CALIBRATED : 0);
@@ -473,14 +484,14 @@ static void add_rivals(builder *b) {
 static hlt_pool assemble(builder *b) {
     hlf_header header = {.major = HLF_VERSION_MAJOR, .codec = b->spec->zstd ? HLF_CODEC_ZSTD : HLF_CODEC_STORE};
     header.codec_version = b->spec->zstd ? (uint32_t)ZSTD_versionNumber() : 0;
-    uint64_t at = 2 * HLF_PAGE;
+    uint64_t at = hlf_align_up(HLF_HEADER_SIZE + HLF_SUPERBLOCK_SIZE, HLF_ALIGN);
     for (int id = 1; id <= HLF_SECTION_LAST; id++) {
         header.sections[id] = (hlf_section){b->sections[id].size ? at : 0, b->sections[id].size, 0};
-        at = hlf_align_up(at + b->sections[id].size, HLF_PAGE);
+        at = hlf_align_up(at + b->sections[id].size, HLF_ALIGN);
     }
     const uint64_t chunks_at = at;
     hlt_pool pool = {NULL, chunks_at + b->chunks.size};
-    pool.bytes = checked(aligned_alloc(HLF_PAGE, hlf_align_up(pool.size, HLF_PAGE)));
+    pool.bytes = checked(aligned_alloc(PAGE, hlf_align_up(pool.size, PAGE)));
     memset(pool.bytes, 0, pool.size);
     memcpy(header.superblock, "\x89HDF\r\n\x1a\n a superblock for tests", 31);
     memcpy(pool.bytes + HLF_HEADER_SIZE, header.superblock, HLF_SUPERBLOCK_SIZE);
