@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compiler/base/output_file.h"
 #include "compiler/emit/inputs.h"
 #include "compiler/emit/plan.h"
 #include "compiler/emit/writer.h"
@@ -48,14 +49,23 @@ static void fill_report(const hlc_inputs *inputs, const hlc_plan *plan, hlc_comp
     }
 }
 
+/* An output that cannot be is told with the faults of the inputs, before any work. */
+static bool probe_output(const hlc_compile_options *options, hlc_faults *faults) {
+    hlc_output output;
+    bool good = hlc_output_begin(&output, options->output, faults);
+    hlc_output_abandon(&output);
+    return good;
+}
+
 bool hlc_compile(const hlc_compile_options *options, hlc_faults *faults, hlc_compile_report *report) {
     hlc_inputs inputs;
     hlc_plan plan = {0};
     hlc_pool_stats stats = {0};
     *report = (hlc_compile_report){0};
     hlc_linalg_setup();
-    bool good = hlc_inputs_open(options, &inputs, faults) && hlc_plan_make(options, &inputs, &plan, faults) &&
-                fit_statistics(options, &inputs, &stats, faults);
+    bool good = probe_output(options, faults);
+    good = hlc_inputs_open(options, &inputs, faults) && good;
+    good = good && hlc_plan_make(options, &inputs, &plan, faults) && fit_statistics(options, &inputs, &stats, faults);
     if (good) {
         fill_report(&inputs, &plan, report);
         good = hlc_write_pool(options, &inputs, &plan, &stats, report, faults);

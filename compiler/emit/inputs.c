@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "compiler/base/text.h"
 #include "compiler/base/workers.h"
@@ -232,10 +233,39 @@ static void check_samples(const hlc_compile_options *options, hlc_inputs *inputs
     }
 }
 
+/* ---- The output must not be one of the files ---- */
+
+static bool is_file(const char *path, const struct stat *output) {
+    struct stat input;
+    return path && stat(path, &input) == 0 && input.st_dev == output->st_dev && input.st_ino == output->st_ino;
+}
+
+/* An operand may be a folder, so that only now all input files are known. */
+static bool refuse_output_among(const hlc_compile_options *options, const hlc_inputs *inputs, hlc_faults *faults) {
+    struct stat output;
+    bool refused = false;
+    if (stat(options->output, &output) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < inputs->count; i++) {
+        const hlc_adapter_files *files = &inputs->files[i];
+        if (is_file(files->weights, &output) || is_file(files->config, &output) || is_file(files->embeddings, &output)) {
+            char place[HLC_PLACE_SIZE];
+            hlc_fault(faults, HLC_ERROR, HLC_FAULT_MISUSE, options->output,
+                      hlc_place(place, "adapter", files->name.bytes, files->name.length), "name another output", "the output is an input");
+            refused = true;
+        }
+    }
+    return refused;
+}
+
 bool hlc_inputs_open(const hlc_compile_options *options, hlc_inputs *inputs, hlc_faults *faults) {
     *inputs = (hlc_inputs){.normalized = HLC_NORMALIZED_UNKNOWN};
     if (!hlc_locate(options->operands, options->operand_count, options->embeddings, faults, &inputs->files, &inputs->count)) {
         hlc_out_of_memory(faults, NULL, 0);
+        return false;
+    }
+    if (refuse_output_among(options, inputs, faults)) {
         return false;
     }
     size_t room = inputs->count ? inputs->count : 1;
