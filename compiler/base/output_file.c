@@ -35,6 +35,18 @@ static char *hidden_name(const char *target, unsigned attempt) {
     return asprintf(&name, "%.*s.%s.%ld.%u.tmp", folder_length, target, base, (long)getpid(), attempt) < 0 ? NULL : name;
 }
 
+/* From here on a signal handler removes the name. It is told before the name exists, so that no moment is left out. */
+static void note_hidden(hlc_output *output, char *name) {
+    output->hidden = name;
+    atomic_store(&hidden_in_progress, name);
+}
+
+static void forget_hidden(hlc_output *output) {
+    atomic_store(&hidden_in_progress, NULL);
+    free(output->hidden);
+    output->hidden = NULL;
+}
+
 /* linkat cannot replace an existing name, so the link goes to a hidden name first and rename moves it. */
 static bool give_hidden_name(hlc_output *output, hlc_faults *faults) {
     for (unsigned attempt = 0; attempt < 100; attempt++) {
@@ -43,13 +55,14 @@ static bool give_hidden_name(hlc_output *output, hlc_faults *faults) {
             hlc_out_of_memory(faults, output->target, 0);
             return false;
         }
+        note_hidden(output, name);
         if (linkat(AT_FDCWD, output->work, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0) {
-            output->hidden = name;
-            atomic_store(&hidden_in_progress, name);
             return true;
         }
-        free(name);
-        if (errno != EEXIST) {
+        const int error_number = errno;
+        forget_hidden(output);
+        errno = error_number;
+        if (error_number != EEXIST) {
             break;
         }
     }
@@ -83,15 +96,16 @@ static bool begin_hidden(hlc_output *output) {
             errno = ENOMEM;
             return false;
         }
+        note_hidden(output, name);
         output->fd = open(name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
         if (output->fd >= 0) {
-            output->hidden = name;
             output->work = strdup(name);
-            atomic_store(&hidden_in_progress, name);
             return output->work != NULL;
         }
-        free(name);
-        if (errno != EEXIST) {
+        const int error_number = errno;
+        forget_hidden(output);
+        errno = error_number;
+        if (error_number != EEXIST) {
             return false;
         }
     }
@@ -175,9 +189,7 @@ bool hlc_output_commit(hlc_output *output, hlc_faults *faults) {
         hlc_bad_io(faults, output->target, "cannot rename the finished file", errno);
         goto done;
     }
-    atomic_store(&hidden_in_progress, NULL);
-    free(output->hidden);
-    output->hidden = NULL;
+    forget_hidden(output);
     if (!sync_folder(output->target)) {
         hlc_fault(faults, HLC_WARNING, HLC_FAULT_RESOURCE, output->target, NULL, NULL, "cannot sync the folder");
     }
