@@ -73,8 +73,8 @@ bool hlc_file_read(int fd, const char *path, uint64_t offset, void *buffer, size
             return false;
         }
         if (got == 0) {
-            hlc_bad_input(faults, path, NULL, "the file ends at byte %llu, before the %zu bytes from byte %llu on",
-                          (unsigned long long)(offset + done), size, (unsigned long long)offset);
+            hlc_bad_input(faults, path, NULL, "the file ends before the last of the %zu bytes from byte %llu on", size,
+                          (unsigned long long)offset);
             return false;
         }
         done += (size_t)got;

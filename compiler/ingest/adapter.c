@@ -20,8 +20,8 @@ typedef struct opening {
     const hlc_adapter_files *files;
     hlc_faults *faults;
     bool drop_extras;
-    hlc_safetensors *table; /* NULL when the file is refused */
-    bool has_config; /* there is one, readable or not */
+    hlc_safetensors *table;             /* NULL when the file is refused */
+    bool has_config;                    /* there is one, readable or not */
     hlc_string config_text, config_key; /* the key: where the text is from the metadata */
     char config_within[HLC_PLACE_SIZE];
     hlc_peft_config *config; /* NULL without a text, or without memory */
@@ -79,15 +79,17 @@ static bool resolve_targets(opening *o) {
     for (size_t i = 0; o->config && i < o->tensors.count; i++) {
         hlc_target *target = &o->tensors.targets[i];
         uint32_t rank;
-        if (!hlc_peft_config_resolve(o->config, target->module.bytes, target->module.length, &rank, &target->scale, o->faults))
+        if (!hlc_peft_config_resolve(o->config, target->module.bytes, target->module.length, &rank, &target->scale,
+                                     o->faults))
             return false;
         zero |= target->scale == 0;
         if (rank == target->rank)
             continue;
         char place[HLC_PLACE_SIZE];
         good = false;
-        hlc_bad_input(o->faults, o->files->weights, hlc_place(place, "tensor", target->a.key.bytes, target->a.key.length),
-                      "the rank is %" PRIu32 ", but the configuration says %" PRIu32 " for this module", target->rank, rank);
+        hlc_bad_input(
+            o->faults, o->files->weights, hlc_place(place, "tensor", target->a.key.bytes, target->a.key.length),
+            "the rank is %" PRIu32 ", but the configuration says %" PRIu32 " for this module", target->rank, rank);
     }
     if (zero)
         hlc_fault(o->faults, HLC_WARNING, HLC_FAULT_INPUT, o->config->path, NULL, NULL,

@@ -16,8 +16,8 @@
 enum {
     MOST_SAMPLES = 1000000,
     MOST_DIM = 65536,
-    MOST_TEXT = 65536,         /* bytes of encoder, revision or prefix */
-    BLOCK_ELEMENTS = 1 << 18   /* converted at a time */
+    MOST_TEXT = 65536,       /* bytes of encoder, revision or prefix */
+    BLOCK_ELEMENTS = 1 << 18 /* converted at a time */
 };
 
 /* A matrix of floating-point numbers as it lies in a file. */
@@ -31,16 +31,19 @@ typedef struct file_matrix {
 
 static bool check_shape(const char *path, const char *place, uint64_t rows, uint64_t cols, hlc_faults *faults) {
     if (rows == 0 || cols == 0)
-        hlc_bad_input(faults, path, place, "the matrix is empty: %" PRIu64 " samples of dimension %" PRIu64, rows, cols);
+        hlc_bad_input(faults, path, place, "the matrix is empty: %" PRIu64 " samples of dimension %" PRIu64, rows,
+                      cols);
     else if (rows > MOST_SAMPLES || cols > MOST_DIM)
-        hlc_bad_input(faults, path, place, "%" PRIu64 " samples of dimension %" PRIu64 " are too many; at most %d of %d are read", rows,
+        hlc_bad_input(faults, path, place,
+                      "%" PRIu64 " samples of dimension %" PRIu64 " are too many; at most %d of %d are read", rows,
                       cols, MOST_SAMPLES, MOST_DIM);
     else
         return true;
     return false;
 }
 
-static void report_not_finite(const char *path, const char *place, uint64_t row, uint64_t col, bool overflow, hlc_faults *faults) {
+static void report_not_finite(const char *path, const char *place, uint64_t row, uint64_t col, bool overflow,
+                              hlc_faults *faults) {
     hlc_bad_input(faults, path, place, "component %" PRIu64 " of sample %" PRIu64 " (from 0) %s", col, row,
                   overflow ? "overflows float32" : "is not finite");
 }
@@ -55,8 +58,8 @@ static void swap_bytes(unsigned char *bytes, size_t width, size_t count) {
 }
 
 /* Converts `count` elements from number `first` on, in the file's order, and puts them where they belong in values. */
-static bool convert_block(const file_matrix *m, uint64_t first, size_t count, unsigned char *raw, float *converted, float *values,
-                          hlc_faults *faults) {
+static bool convert_block(const file_matrix *m, uint64_t first, size_t count, unsigned char *raw, float *converted,
+                          float *values, hlc_faults *faults) {
     size_t width = hlf_dtype_size(m->dtype);
     if (!hlc_file_read(m->fd, m->path, m->offset + first * width, raw, count * width, faults))
         return false;
@@ -65,7 +68,8 @@ static bool convert_block(const file_matrix *m, uint64_t first, size_t count, un
     hlf_to_f32(converted, raw, m->dtype, count);
     for (size_t i = 0; i < count; i++) {
         uint64_t number = first + i;
-        uint64_t row = m->fortran ? number % m->rows : number / m->cols, col = m->fortran ? number / m->rows : number % m->cols;
+        uint64_t row = m->fortran ? number % m->rows : number / m->cols,
+                 col = m->fortran ? number / m->rows : number % m->cols;
         if (!isfinite(converted[i])) {
             double source;
             hlf_to_f64(&source, raw + i * width, m->dtype, 1);
@@ -90,7 +94,8 @@ static float *read_matrix(const file_matrix *m, hlc_faults *faults) {
     if (!ok)
         hlc_out_of_memory(faults, m->path, count * sizeof *values);
     for (uint64_t first = 0; ok && first < count; first += block)
-        ok = convert_block(m, first, count - first < block ? (size_t)(count - first) : block, raw, converted, values, faults);
+        ok = convert_block(m, first, count - first < block ? (size_t)(count - first) : block, raw, converted, values,
+                           faults);
     free(raw);
     free(converted);
     if (!ok) {
@@ -103,7 +108,8 @@ static float *read_matrix(const file_matrix *m, hlc_faults *faults) {
 /* ---- What the file says about its samples ---- */
 
 static bool read_normalized(const char *path, const char *text, hlc_normalized *out, hlc_faults *faults) {
-    static const char *const answers[][3] = {[HLC_NORMALIZED_NO] = {"false", "no", "0"}, [HLC_NORMALIZED_YES] = {"true", "yes", "1"}};
+    static const char *const answers[][3] = {
+        [HLC_NORMALIZED_NO] = {"false", "no", "0"}, [HLC_NORMALIZED_YES] = {"true", "yes", "1"}};
     *out = HLC_NORMALIZED_UNKNOWN;
     if (!text)
         return true;
@@ -134,8 +140,8 @@ static bool check_text(const char *path, const char *key, const char *text, size
     char place[HLC_PLACE_SIZE];
     if (length <= MOST_TEXT && strlen(text) == length && hlc_utf8_prefix(text, length) == length)
         return true;
-    hlc_bad_input(faults, path, hlc_place(place, "key", key, strlen(key)), "the value must be UTF-8 without NUL, of at most %d bytes",
-                  MOST_TEXT);
+    hlc_bad_input(faults, path, hlc_place(place, "key", key, strlen(key)),
+                  "the value must be UTF-8 without NUL, of at most %d bytes", MOST_TEXT);
     return false;
 }
 
@@ -165,8 +171,8 @@ static void report_missing_tensor(const hlc_safetensors *table, const char *plac
         return;
     }
     const hlc_tensor *first = &table->tensors[table->by_name[0]];
-    hlc_bad_input(faults, table->path, place, "there is no tensor of this name; the file holds %zu, the first is %s", table->count,
-                  hlc_place(other, "tensor", first->name, first->name_length));
+    hlc_bad_input(faults, table->path, place, "there is no tensor of this name; the file holds %zu, the first is %s",
+                  table->count, hlc_place(other, "tensor", first->name, first->name_length));
 }
 
 static bool read_tensor(const hlc_safetensors *table, const char *key, hlc_embeddings *out, hlc_faults *faults) {
@@ -185,10 +191,12 @@ static bool read_tensor(const hlc_safetensors *table, const char *key, hlc_embed
         hlc_bad_input(faults, table->path, place, "shape %s is no matrix of samples x components",
                       hlc_tensor_shape_text(table, tensor, text));
     if (!is_float)
-        hlc_bad_input(faults, table->path, place, "the type is %s; F16, F32 and F64 are read", hlc_tensor_dtype_name(tensor->dtype));
+        hlc_bad_input(faults, table->path, place, "the type is %s; F16, F32 and F64 are read",
+                      hlc_tensor_dtype_name(tensor->dtype));
     if (!is_matrix || !is_float)
         return false;
-    file_matrix m = {table->path, place, table->file.fd, table->data_at + tensor->begin, shape[0], shape[1], dtype, false, false};
+    file_matrix m = {table->path, place, table->file.fd, table->data_at + tensor->begin, shape[0], shape[1],
+                     dtype,       false, false};
     out->values = read_matrix(&m, faults);
     out->samples = (size_t)shape[0];
     out->dim = (size_t)shape[1];
@@ -237,7 +245,8 @@ static bool read_h5(const char *path, const char *key, hlc_embeddings *out, hlc_
     if (!hlc_file_open(path, &file, faults)) /* HDF5 itself would wait on a pipe */
         return false;
     close(file.fd);
-    bool ok = hlc_h5_read_matrix(path, key, MOST_SAMPLES, MOST_DIM, &out->values, &out->samples, &out->dim, attributes, faults);
+    bool ok = hlc_h5_read_matrix(path, key, MOST_SAMPLES, MOST_DIM, &out->values, &out->samples, &out->dim, attributes,
+                                 faults);
     out->encoder = attributes[0];
     out->revision = attributes[1];
     out->prefix = attributes[2];

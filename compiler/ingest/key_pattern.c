@@ -49,7 +49,8 @@ static bool group_is_common(const char *text, size_t length, size_t at) {
     return false;
 }
 
-/* The first construct that the two languages read differently, or that Python does not have; `length` when there is none. */
+/* The first construct that the two languages read differently, or that Python does not have; `length` when there is
+ * none. */
 static size_t first_uncommon(const char *text, size_t length) {
     bool in_class = false;
     size_t class_start = 0;
@@ -84,7 +85,8 @@ static bool is_literal(const char *text, size_t length) {
     return true;
 }
 
-/* Whether the first `end` bytes of path end with the key behind a dot or nothing. A dot in the key is any character but a newline. */
+/* Whether the first `end` bytes of path end with the key behind a dot or nothing. A dot in the key is any character but
+ * a newline. */
 static bool literal_matches_until(const hlc_key_pattern *pattern, const char *path, size_t end) {
     size_t at = end;
     for (size_t i = pattern->length; i-- > 0;) {
@@ -149,8 +151,8 @@ bool hlc_key_pattern_compile(hlc_key_pattern *pattern, hlc_pattern_form form, co
     bool alters_group = length > 0 && (text[0] == '?' || text[0] == '*');
     size_t uncommon = alters_group ? 0 : first_uncommon(text, length);
     if (uncommon < length) {
-        snprintf(error, HLC_PATTERN_ERROR_SIZE, "a regular expression whose construct at byte %zu is not read here as Python reads it",
-                 uncommon);
+        snprintf(error, HLC_PATTERN_ERROR_SIZE,
+                 "a regular expression whose construct at byte %zu is not read here as Python reads it", uncommon);
         return false;
     }
     return compile_code(pattern, form, error);
@@ -162,9 +164,8 @@ void hlc_key_pattern_free(hlc_key_pattern *pattern) {
 }
 
 bool hlc_matcher_init(hlc_matcher *matcher) {
-    *matcher = (hlc_matcher){.data = pcre2_match_data_create(1, NULL),
-                             .context = pcre2_match_context_create(NULL),
-                             .steps_left = all_steps};
+    *matcher = (hlc_matcher){
+        .data = pcre2_match_data_create(1, NULL), .context = pcre2_match_context_create(NULL), .steps_left = all_steps};
     if (matcher->data && matcher->context) {
         pcre2_set_depth_limit(matcher->context, DEAR_STEPS);
         pcre2_set_heap_limit(matcher->context, MATCH_HEAP_KIB);

@@ -35,8 +35,8 @@ typedef enum hlc_match {
 
 enum { HLC_PATTERN_ERROR_SIZE = 192 };
 
-/* text: UTF-8, lives as long as the pattern. False with a reason in `error`: not a regular expression, not one that both
- * languages read alike, too long, or out of memory. */
+/* text: UTF-8, lives as long as the pattern. False with a reason in `error`: not a regular expression, not one that
+ * both languages read alike, too long, or out of memory. */
 bool hlc_key_pattern_compile(hlc_key_pattern *pattern, hlc_pattern_form form, const char *text, size_t length,
                              char error[HLC_PATTERN_ERROR_SIZE]);
 void hlc_key_pattern_free(hlc_key_pattern *pattern);

@@ -60,7 +60,8 @@ static char *beside(const char *folder, const char *stem, const char *end) {
 /* ---- The weights of an operand ---- */
 
 static void report_empty_folder(const char *operand, hlc_faults *faults) {
-    static const char *const others[] = {"adapter_model.bin", "pytorch_lora_weights.bin", "adapter_model.safetensors.index.json"};
+    static const char *const others[] = {"adapter_model.bin", "pytorch_lora_weights.bin",
+                                         "adapter_model.safetensors.index.json"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         char *path = hlc_path_join(operand, others[i]);
         bool there = path && hlc_path_look(path) == HLC_PATH_FILE;
@@ -71,7 +72,8 @@ static void report_empty_folder(const char *operand, hlc_faults *faults) {
                   "the folder holds %s, which is not read, and no adapter_model.safetensors", others[i]);
         return;
     }
-    hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, operand, NULL, "name the .safetensors file or the subfolder of the adapter",
+    hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, operand, NULL,
+              "name the .safetensors file or the subfolder of the adapter",
               "the folder holds no adapter: none of adapter_model, pytorch_lora_weights and adapters (.safetensors)");
 }
 
@@ -89,8 +91,8 @@ static char *weights_in_folder(const char *operand, hlc_faults *faults, bool *no
         } else if (!weights) {
             weights = path;
         } else {
-            hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, operand, NULL, "name the file", "the folder holds two adapters, %s and %s",
-                      hlc_path_last(weights), hlc_path_last(path));
+            hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, operand, NULL, "name the file",
+                      "the folder holds two adapters, %s and %s", hlc_path_last(weights), hlc_path_last(path));
             free(path);
             free(weights);
             return NULL;
@@ -138,7 +140,9 @@ static bool folder_has_company(const char *folder) {
 
 static char *stem_of(const char *path) {
     const char *last = hlc_path_last(path), *dot = strrchr(last, '.');
-    size_t length = ends(last, suffix) ? strlen(last) - strlen(suffix) : dot && dot > last ? (size_t)(dot - last) : strlen(last);
+    size_t length = ends(last, suffix)  ? strlen(last) - strlen(suffix)
+                    : dot && dot > last ? (size_t)(dot - last)
+                                        : strlen(last);
     return strndup(last, length);
 }
 
@@ -161,7 +165,8 @@ static void free_found(found *f) {
 
 /* ---- Its name ---- */
 
-/* The last part of the folder's path; of its real path where that part says nothing ("", ".", ".."). Malloc'd or NULL. */
+/* The last part of the folder's path; of its real path where that part says nothing ("", ".", ".."). Malloc'd or NULL.
+ */
 static char *folder_name(const char *folder) {
     size_t length = strlen(folder);
     while (length > 0 && folder[length - 1] == '/')
@@ -189,7 +194,8 @@ static bool name_adapter(const found *f, hlc_faults *faults, hlc_string *out) {
     *out = (hlc_string){name, strlen(name)};
     if (out->length > 0 && hlc_utf8_prefix(name, out->length) == out->length)
         return true;
-    hlc_bad_input(faults, f->weights, NULL, out->length > 0 ? "the adapter's name is not UTF-8" : "the adapter's name is empty");
+    hlc_bad_input(faults, f->weights, NULL,
+                  out->length > 0 ? "the adapter's name is not UTF-8" : "the adapter's name is empty");
     hlc_string_free(out);
     return false;
 }
@@ -221,7 +227,8 @@ static bool find_config(const found *f, hlc_faults *faults, char **out) {
         own = NULL;
     } else if (ok && hlc_path_look(shared) != HLC_PATH_MISSING && !metadata_has_config(f->weights)) {
         if (f->has_company)
-            hlc_fault(faults, HLC_WARNING, HLC_FAULT_INPUT, f->weights, NULL, "give each its own as STEM.adapter_config.json",
+            hlc_fault(faults, HLC_WARNING, HLC_FAULT_INPUT, f->weights, NULL,
+                      "give each its own as STEM.adapter_config.json",
                       "the folder's %s is used, which several .safetensors files share", config_name);
         *out = shared;
         shared = NULL;
@@ -287,7 +294,8 @@ static bool table_has(const hlc_safetensors *table, const char *name) {
 /* The tensor of one adapter in the file that --embeddings names. *is_there: whether it is known to be there. */
 static const char *key_in_option(const locating *l, const char *name, bool *is_there) {
     const embeddings_option *option = &l->option;
-    bool single = l->operand_count == 1 && (ends(option->path, ".npy") || (option->table && table_has(option->table, "embeddings")));
+    bool single = l->operand_count == 1 &&
+                  (ends(option->path, ".npy") || (option->table && table_has(option->table, "embeddings")));
     *is_there = !option->table || table_has(option->table, name) || single;
     return single && !(option->table && table_has(option->table, name)) ? "embeddings" : name;
 }
@@ -347,7 +355,8 @@ static void read_option(locating *l, const char *path) {
         return;
     }
     if (ends(path, ".npy") && l->operand_count > 1) {
-        hlc_fault(l->faults, HLC_ERROR, HLC_FAULT_INPUT, path, NULL, "name a folder, or a safetensors file with a tensor per adapter",
+        hlc_fault(l->faults, HLC_ERROR, HLC_FAULT_INPUT, path, NULL,
+                  "name a folder, or a safetensors file with a tensor per adapter",
                   "a NumPy file holds the embeddings of one adapter, and %zu are given", l->operand_count);
         return;
     }
@@ -408,7 +417,8 @@ static void report_equal_names(const locating *l) {
             continue;
         char name[HLC_PLACE_SIZE];
         hlc_fault(l->faults, HLC_ERROR, HLC_FAULT_INPUT, files->weights, NULL, "rename one of them",
-                  "the %s is also that of %s", hlc_place(name, "name", files->name.bytes, files->name.length), before->weights);
+                  "the %s is also that of %s", hlc_place(name, "name", files->name.bytes, files->name.length),
+                  before->weights);
     }
 }
 

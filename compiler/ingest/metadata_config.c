@@ -2,7 +2,8 @@
 
 #include "compiler/ingest/peft_config.h"
 
-static bool refuse_second(const hlc_safetensors *table, const hlc_string *first, const hlc_metadata *second, hlc_faults *faults) {
+static bool refuse_second(const hlc_safetensors *table, const hlc_string *first, const hlc_metadata *second,
+                          hlc_faults *faults) {
     hlc_string key;
     if (!hlc_metadata_copy_key(second, &key)) {
         hlc_out_of_memory(faults, table->path, second->key_length);
@@ -17,7 +18,8 @@ static bool refuse_second(const hlc_safetensors *table, const hlc_string *first,
 }
 
 /* Keeps the present value when it is a configuration. False after a fault. */
-static bool consider(const hlc_safetensors *table, const hlc_metadata *metadata, hlc_string *text, hlc_string *key, hlc_faults *faults) {
+static bool consider(const hlc_safetensors *table, const hlc_metadata *metadata, hlc_string *text, hlc_string *key,
+                     hlc_faults *faults) {
     hlc_string value;
     if (!hlc_metadata_copy_value(metadata, &value)) {
         hlc_out_of_memory(faults, table->path, metadata->value_length + 1);

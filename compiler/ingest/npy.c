@@ -26,7 +26,8 @@ static bool fail(literal *l, const char *error) {
 }
 
 static void skip_blanks(literal *l) {
-    while (l->at < l->size && (l->text[l->at] == ' ' || l->text[l->at] == '\t' || l->text[l->at] == '\n' || l->text[l->at] == '\r'))
+    while (l->at < l->size &&
+           (l->text[l->at] == ' ' || l->text[l->at] == '\t' || l->text[l->at] == '\n' || l->text[l->at] == '\r'))
         l->at++;
 }
 
@@ -95,7 +96,8 @@ static bool read_descr(literal *l, hlc_npy *out) {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (length == 3 && (text[0] == '<' || text[0] == '>') && hlc_bytes_equal(text + 1, 2, types[i].name))
             out->dtype = types[i].dtype;
-    return out->dtype != HLF_DTYPE_NONE || fail(l, "the type must be float16, float32 or float64 (<f2, <f4, <f8 or big-endian)");
+    return out->dtype != HLF_DTYPE_NONE ||
+           fail(l, "the type must be float16, float32 or float64 (<f2, <f4, <f8 or big-endian)");
 }
 
 static bool read_order(literal *l, hlc_npy *out) {
@@ -163,10 +165,12 @@ static bool check_size(const hlc_file *file, const char *path, const hlc_npy *np
     bool overflows = __builtin_mul_overflow(npy->rows, npy->cols, &need_bytes) ||
                      __builtin_mul_overflow(need_bytes, (uint64_t)hlf_dtype_size(npy->dtype), &need_bytes);
     if (overflows)
-        hlc_bad_input(faults, path, NULL, "the size of shape (%" PRIu64 ", %" PRIu64 ") overflows 64 bits", npy->rows, npy->cols);
+        hlc_bad_input(faults, path, NULL, "the size of shape (%" PRIu64 ", %" PRIu64 ") overflows 64 bits", npy->rows,
+                      npy->cols);
     else if (need_bytes != have)
         hlc_bad_input(faults, path, NULL,
-                      "shape (%" PRIu64 ", %" PRIu64 ") needs %" PRIu64 " bytes, but %" PRIu64 " follow the header, from byte %" PRIu64 " on",
+                      "shape (%" PRIu64 ", %" PRIu64 ") needs %" PRIu64 " bytes, but %" PRIu64
+                      " follow the header, from byte %" PRIu64 " on",
                       npy->rows, npy->cols, need_bytes, have, npy->data_at);
     return !overflows && need_bytes == have;
 }
@@ -191,7 +195,8 @@ bool hlc_npy_read_header(const hlc_file *file, const char *path, hlc_npy *out, h
         length = length << 8 | start[MAGIC + 2 + i];
     out->data_at = MAGIC + 2 + field + length;
     if (length > MOST_HEADER || out->data_at > file->size) {
-        hlc_bad_input(faults, path, "byte 8", "the header's length is %zu bytes; at most %d, and not more than the file holds, are read",
+        hlc_bad_input(faults, path, "byte 8",
+                      "the header's length is %zu bytes; at most %d, and not more than the file holds, are read",
                       length, MOST_HEADER);
         return false;
     }

@@ -11,7 +11,7 @@
 
 /* A matrix of floating-point numbers. */
 typedef struct hlc_npy {
-    hlf_dtype dtype; /* F16, F32 or F64 */
+    hlf_dtype dtype;          /* F16, F32 or F64 */
     bool big_endian, fortran; /* Fortran order: column after column */
     uint64_t rows, cols;
     uint64_t data_at; /* where the elements start in the file, which holds exactly rows * cols of them from there on */

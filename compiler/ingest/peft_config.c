@@ -30,7 +30,8 @@ static void add_fault(const hlc_peft_config *config, hlc_faults *faults, hlc_sev
     char place[2 * HLC_PLACE_SIZE], key_place[HLC_PLACE_SIZE] = "";
     if (key)
         hlc_place(key_place, "key", key, strlen(key));
-    snprintf(place, sizeof place, "%s%s%s", config->within ? config->within : "", config->within && key ? ", " : "", key_place);
+    snprintf(place, sizeof place, "%s%s%s", config->within ? config->within : "", config->within && key ? ", " : "",
+             key_place);
     hlc_fault(faults, severity, HLC_FAULT_INPUT, config->path, place[0] ? place : NULL, remedy, "%s", reason);
 }
 
@@ -102,8 +103,8 @@ static void read_rslora(config_reader *reader, const char *key, const json_t *va
     reader->config->rslora = read_flag(reader, key, value);
 }
 
-static void read_pattern(config_reader *reader, const char *map_key, const char *text, size_t length, const json_t *value,
-                         bool ranks, hlc_pattern_map *map) {
+static void read_pattern(config_reader *reader, const char *map_key, const char *text, size_t length,
+                         const json_t *value, bool ranks, hlc_pattern_map *map) {
     char error[HLC_PATTERN_ERROR_SIZE], place[HLC_PLACE_SIZE];
     hlc_pattern_value *entry = &map->entries[map->count];
     hlc_place(place, "pattern", text, length);
@@ -120,8 +121,10 @@ static void read_pattern(config_reader *reader, const char *map_key, const char 
     }
 }
 
-/* On a fault the map's ranks or alphas are not known, as a later pattern must not take the place of the one that failed. */
-static bool read_patterns(config_reader *reader, const char *key, const json_t *value, bool ranks, hlc_pattern_map *map) {
+/* On a fault the map's ranks or alphas are not known, as a later pattern must not take the place of the one that
+ * failed. */
+static bool read_patterns(config_reader *reader, const char *key, const json_t *value, bool ranks,
+                          hlc_pattern_map *map) {
     size_t refusals = reader->refusals;
     if (json_is_null(value))
         return true;
@@ -140,7 +143,8 @@ static bool read_patterns(config_reader *reader, const char *key, const json_t *
         json_t *iterated;
     } object = {value};
     for (void *at = json_object_iter(object.iterated); at; at = json_object_iter_next(object.iterated, at))
-        read_pattern(reader, key, json_object_iter_key(at), json_object_iter_key_len(at), json_object_iter_value(at), ranks, map);
+        read_pattern(reader, key, json_object_iter_key(at), json_object_iter_key_len(at), json_object_iter_value(at),
+                     ranks, map);
     return reader->refusals == refusals;
 }
 
@@ -186,8 +190,10 @@ static void read_initialisation(config_reader *reader, const char *key, const js
             return;
     for (size_t i = 0; i < sizeof mutating / sizeof *mutating; i++)
         if (strncasecmp(name, mutating[i], strlen(mutating[i])) == 0) {
-            refuse(reader, key, "save it with PEFT's path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
-                   "the initialisation '%s' changes the base model's weights, so these A and B do not fit the original", mutating[i]);
+            refuse(reader, key,
+                   "save it with PEFT's path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
+                   "the initialisation '%s' changes the base model's weights, so these A and B do not fit the original",
+                   mutating[i]);
             return;
         }
     char place[HLC_PLACE_SIZE];
@@ -246,7 +252,8 @@ static const struct {
     {"alora_invocation_tokens", "an activated LoRA acts on some tokens only, which a pool cannot say", NULL},
     {"kasa_config", "KaSA's update is not s B A", NULL},
     {"arrow_config", "this is a router over other adapters", "compile those adapters"},
-    {"enable_lora", "adapters with enable_lora, of PEFT before 0.3, are not supported", "load and save it with a newer PEFT"},
+    {"enable_lora", "adapters with enable_lora, of PEFT before 0.3, are not supported",
+     "load and save it with a newer PEFT"},
     {"megatron_config", "adapters of Megatron's parallel layers are not supported", NULL},
     {"use_qalora", "QA-LoRA's A acts on groups of inputs; this is not supported yet", NULL},
     {"use_bdlora", "block-diagonal LoRA is not supported yet", NULL},
@@ -265,12 +272,14 @@ static bool refuse_feature(config_reader *reader, const char *key, const json_t 
     return false;
 }
 
-/* Keys that PEFT writes, or wrote, and that say nothing about the update. target_modules and its kin: see peft_targets.h. */
+/* Keys that PEFT writes, or wrote, and that say nothing about the update. target_modules and its kin: see
+ * peft_targets.h. */
 static const char *const ignored[] = {
-    "peft_type", "peft_version", "auto_mapping", "task_type", "inference_mode", "lora_dropout", "fan_in_fan_out",
-    "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "megatron_core", "loftq_config",
-    "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "runtime_config", "ensure_weight_tying",
-    "merge_weights", "lora_B_layout", "ephemeral_gpu_offload", "unsloth_version", "unsloth_fixed"};
+    "peft_type",      "peft_version",          "auto_mapping",    "task_type",           "inference_mode",
+    "lora_dropout",   "fan_in_fan_out",        "target_modules",  "exclude_modules",     "layers_to_transform",
+    "layers_pattern", "megatron_core",         "loftq_config",    "eva_config",          "corda_config",
+    "lora_ga_config", "qalora_group_size",     "runtime_config",  "ensure_weight_tying", "merge_weights",
+    "lora_B_layout",  "ephemeral_gpu_offload", "unsloth_version", "unsloth_fixed"};
 
 static const struct {
     const char *key;
@@ -318,7 +327,8 @@ static bool check_type(config_reader *reader) {
     if (strcmp(name, "LORA") == 0)
         return true;
     char place[HLC_PLACE_SIZE];
-    if (json_object_get(reader->config->root, "fine_tune_type") || json_object_get(reader->config->root, "lora_parameters"))
+    if (json_object_get(reader->config->root, "fine_tune_type") ||
+        json_object_get(reader->config->root, "lora_parameters"))
         refuse(reader, NULL, NULL, "this is the configuration of an MLX adapter; that dialect is not supported yet");
     else if (!type)
         refuse(reader, "peft_type", NULL, "the key is missing: this is no adapter_config.json of PEFT");
@@ -424,7 +434,8 @@ void hlc_peft_config_free(hlc_peft_config *config) {
     free(config);
 }
 
-static void give_up(hlc_peft_config *config, const char *key, const hlc_key_pattern *pattern, hlc_match match, hlc_faults *faults) {
+static void give_up(hlc_peft_config *config, const char *key, const hlc_key_pattern *pattern, hlc_match match,
+                    hlc_faults *faults) {
     char place[HLC_PLACE_SIZE], reason[HLC_PLACE_SIZE + 64];
     config->gave_up = true;
     config->state = HLC_CONFIG_FAULTY;
@@ -439,8 +450,8 @@ static void give_up(hlc_peft_config *config, const char *key, const hlc_key_patt
 }
 
 /* As in PEFT: the first pattern that matches, else the entry whose key is the path itself, else the general value. */
-static bool look_up(hlc_peft_config *config, const char *key, const hlc_pattern_map *map, const char *module, size_t length,
-                    double *value, hlc_faults *faults) {
+static bool look_up(hlc_peft_config *config, const char *key, const hlc_pattern_map *map, const char *module,
+                    size_t length, double *value, hlc_faults *faults) {
     const hlc_pattern_value *same = NULL;
     for (size_t i = 0; i < map->count; i++) {
         const hlc_pattern_value *entry = &map->entries[i];

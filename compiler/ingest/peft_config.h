@@ -1,4 +1,5 @@
-/* PEFT's adapter_config.json: what it says about rank and scale, and what in it makes an adapter unfit for a pool (docs/INPUTS.md). */
+/* PEFT's adapter_config.json: what it says about rank and scale, and what in it makes an adapter unfit for a pool
+ * (docs/INPUTS.md). */
 #ifndef HILORA_COMPILER_PEFT_CONFIG_H
 #define HILORA_COMPILER_PEFT_CONFIG_H
 
@@ -11,10 +12,7 @@
 #include "compiler/base/text.h"
 #include "compiler/ingest/key_pattern.h"
 
-enum {
-    HLC_CONFIG_MOST_BYTES = 16 << 20,
-    HLC_MOST_RANK = 65535
-};
+enum { HLC_CONFIG_MOST_BYTES = 16 << 20, HLC_MOST_RANK = 65535 };
 
 typedef enum hlc_config_state {
     HLC_CONFIG_GOOD,
@@ -47,13 +45,16 @@ typedef struct hlc_peft_config {
     hlc_matcher matcher;
 } hlc_peft_config;
 
-/* text: the JSON; it, path and within must live as long as the config. path: the file it stands in; within: where in the file
- * ("metadata key 'x'"), or NULL. drop_extras: what is no low-rank update is warned about, not refused. NULL when memory is out. */
+/* text: the JSON; it, path and within must live as long as the config. path: the file it stands in; within: where in
+ * the file
+ * ("metadata key 'x'"), or NULL. drop_extras: what is no low-rank update is warned about, not refused. NULL when memory
+ * is out. */
 hlc_peft_config *hlc_peft_config_read(const char *path, const char *within, const hlc_string *text, bool drop_extras,
                                       hlc_faults *faults);
 void hlc_peft_config_free(hlc_peft_config *config);
 
-/* Rank and scale of a module (its path without "base_model.model."). False when they are not known; the fault was added. */
+/* Rank and scale of a module (its path without "base_model.model."). False when they are not known; the fault was
+ * added. */
 bool hlc_peft_config_resolve(hlc_peft_config *config, const char *module, size_t length, uint32_t *rank, double *scale,
                              hlc_faults *faults);
 /* Whether JSON text is an object with this key at its top; false for text that is no JSON. */

@@ -7,8 +7,8 @@
 #include "compiler/ingest/json_scan.h"
 #include "compiler/ingest/order.h"
 
-/* A value of target_modules or exclude_modules: a list of names, each of which stands for every path that ends with it, or a regular
- * expression for whole paths. */
+/* A value of target_modules or exclude_modules: a list of names, each of which stands for every path that ends with it,
+ * or a regular expression for whole paths. */
 typedef struct module_set {
     const char **names;
     size_t *lengths;
@@ -62,7 +62,8 @@ static set_state read_set(const hlc_peft_config *config, const char *key, module
     if (!json_is_string(value) || strcmp(json_string_value(value), "all-linear") == 0 || json_string_length(value) == 0)
         return SET_ABSENT;
     set->is_pattern = true;
-    return hlc_key_pattern_compile(&set->pattern, HLC_PATTERN_FULL, json_string_value(value), json_string_length(value), error)
+    return hlc_key_pattern_compile(&set->pattern, HLC_PATTERN_FULL, json_string_value(value), json_string_length(value),
+                                   error)
                ? SET_THERE
                : SET_ABSENT;
 }
@@ -85,8 +86,8 @@ static bool find_name(module_set *set, const char *name, size_t length) {
     return false;
 }
 
-/* *whole: the path itself is in the list, which PEFT exempts from layers_to_transform. in_doubt: the answer where the pattern
- * is too hard. */
+/* *whole: the path itself is in the list, which PEFT exempts from layers_to_transform. in_doubt: the answer where the
+ * pattern is too hard. */
 static bool set_holds(module_set *set, hlc_matcher *matcher, const hlc_string *path, bool in_doubt, bool *whole) {
     *whole = false;
     if (set->is_pattern) {
@@ -150,7 +151,8 @@ static void note(disagreement *d, const char *name, size_t length) {
     }
 }
 
-static void warn(const hlc_peft_config *config, const char *key, const disagreement *d, const char *what, hlc_faults *faults) {
+static void warn(const hlc_peft_config *config, const char *key, const disagreement *d, const char *what,
+                 hlc_faults *faults) {
     if (d->count == 0)
         return;
     char place[2 * HLC_PLACE_SIZE], key_place[HLC_PLACE_SIZE], name[HLC_PLACE_SIZE];

@@ -1,5 +1,5 @@
-/* Whether the modules of a PEFT file are those that its configuration says were adapted. The file counts; differences are warned
- * about, as they hint at a mix-up of files. */
+/* Whether the modules of a PEFT file are those that its configuration says were adapted. The file counts; differences
+ * are warned about, as they hint at a mix-up of files. */
 #ifndef HILORA_COMPILER_PEFT_COVERAGE_H
 #define HILORA_COMPILER_PEFT_COVERAGE_H
 

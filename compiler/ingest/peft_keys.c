@@ -10,9 +10,10 @@ static const struct {
     [HLC_PART_A] = {"a lora_A", NULL},
     [HLC_PART_B] = {"a lora_B", NULL},
     [HLC_PART_LORA_BIAS] = {"a bias of lora_B is no low-rank update", "--drop-extras leaves it out"},
-    [HLC_PART_SAVED_EMBEDDING] = {"a whole weight saved along (PEFT saves embeddings when they are adapted or resized) is no "
-                                  "low-rank update",
-                                  "--drop-extras leaves it out"},
+    [HLC_PART_SAVED_EMBEDDING] =
+        {"a whole weight saved along (PEFT saves embeddings when they are adapted or resized) is no "
+         "low-rank update",
+         "--drop-extras leaves it out"},
     [HLC_PART_SAVED_MODULE] = {"a module saved whole is no low-rank update", "--drop-extras leaves it out"},
     [HLC_PART_BIAS] = {"a trained bias is no low-rank update", "--drop-extras leaves it out"},
     [HLC_PART_TOKENS] = {"trained tokens are no low-rank update", "--drop-extras leaves them out"},
@@ -43,13 +44,15 @@ const char *hlc_part_remedy(hlc_key_part part) {
     return parts[part].remedy;
 }
 
-/* The starts of parameters' names. Some could start a module's name, too: those count only where no ".weight" follows. */
+/* The starts of parameters' names. Some could start a module's name, too: those count only where no ".weight" follows.
+ */
 static const struct {
     const char *prefix, *tuner;
-} tuners[] = {{"vera_lambda_", "VeRA"}, {"hada_", "LoHa"},       {"lokr_", "LoKr"},   {"ia3_l", "IA3"},
-              {"oft_", "OFT"},          {"boft_", "BOFT"},       {"hra_", "HRA"},     {"randlora_", "RandLora"},
-              {"shira_", "SHiRA"},      {"road_", "RoAd"},       {"miss_", "MiSS"},   {"bone_", "Bone"},
-              {"delora_", "DeLoRA"},    {"gralora_", "GraLoRA"}, {"fourierft_", "FourierFT"}};
+} tuners[] = {{"vera_lambda_", "VeRA"}, {"hada_", "LoHa"},         {"lokr_", "LoKr"},
+              {"ia3_l", "IA3"},         {"oft_", "OFT"},           {"boft_", "BOFT"},
+              {"hra_", "HRA"},          {"randlora_", "RandLora"}, {"shira_", "SHiRA"},
+              {"road_", "RoAd"},        {"miss_", "MiSS"},         {"bone_", "Bone"},
+              {"delora_", "DeLoRA"},    {"gralora_", "GraLoRA"},   {"fourierft_", "FourierFT"}};
 
 typedef struct segment {
     const char *text;
@@ -126,11 +129,13 @@ static hlc_key lora_key(const name_parts *n) {
 static bool is_diffusers(const name_parts *n) {
     segment before = last_of(n->path);
     bool half = is(n->marker, "down") || is(n->marker, "up");
-    return half && (is(before, "lora") || is(before, "lora_linear_layer") || hlc_bytes_end(before.text, before.length, "_lora"));
+    return half && (is(before, "lora") || is(before, "lora_linear_layer") ||
+                    hlc_bytes_end(before.text, before.length, "_lora"));
 }
 
 static bool is_lycoris(const name_parts *n) {
-    static const char *const prefixes[] = {"hada_", "lokr_", "oft_", "lora_mid", "dora_scale", "diff", "w_norm", "b_norm"};
+    static const char *const prefixes[] = {"hada_",      "lokr_", "oft_",   "lora_mid",
+                                           "dora_scale", "diff",  "w_norm", "b_norm"};
     if (is(n->marker, "lora_mid") || is(n->marker, "dora_scale") || starts(n->whole, "lycoris_"))
         return true;
     if (!starts(n->whole, "lora_"))

@@ -99,7 +99,8 @@ static void treat_extras(collection *c) {
             tensor_fault(c, tensor, hlc_part_remedy(part), "%s", hlc_part_reason(part));
         else
             hlc_fault(c->faults, HLC_WARNING, HLC_FAULT_INPUT, c->table->path,
-                      hlc_place(place, "tensor", tensor->name, tensor->name_length), NULL, "left out: %s", hlc_part_reason(part));
+                      hlc_place(place, "tensor", tensor->name, tensor->name_length), NULL, "left out: %s",
+                      hlc_part_reason(part));
     }
 }
 
@@ -208,14 +209,14 @@ static bool add_pair(collection *c, const half *a, const half *b) {
     if (!a_good || !b_good)
         return true;
     if (a_rank != b_rank) {
-        tensor_fault(c, tensor_of(c, a), NULL, "lora_A has %" PRIu64 " rows but the module's lora_B has %" PRIu64 " columns", a_rank,
-                     b_rank);
+        tensor_fault(c, tensor_of(c, a), NULL,
+                     "lora_A has %" PRIu64 " rows but the module's lora_B has %" PRIu64 " columns", a_rank, b_rank);
         return true;
     }
     hlc_target *target = &c->out->targets[c->out->count];
     *target = (hlc_target){.kind = HLC_MODULE_LINEAR, .d_in = d_in, .d_out = d_out, .rank = (uint32_t)a_rank};
-    if (!hlc_string_copy(&target->module, a->module, a->module_length) || !fill_source(c, a, a_rank, d_in, &target->a) ||
-        !fill_source(c, b, d_out, b_rank, &target->b)) {
+    if (!hlc_string_copy(&target->module, a->module, a->module_length) ||
+        !fill_source(c, a, a_rank, d_in, &target->a) || !fill_source(c, b, d_out, b_rank, &target->b)) {
         free_target(target);
         return false;
     }
@@ -237,16 +238,16 @@ static bool add_module(collection *c, const uint32_t *group, size_t size) {
                      hlc_place(place, "besides", tensor_of(c, before)->name, tensor_of(c, before)->name_length));
     }
     if (first->module_length > MOST_MODULE_BYTES) {
-        tensor_fault(c, tensor_of(c, first), NULL, "the module's path has %u bytes; at most %d are read", first->module_length,
-                     MOST_MODULE_BYTES);
+        tensor_fault(c, tensor_of(c, first), NULL, "the module's path has %u bytes; at most %d are read",
+                     first->module_length, MOST_MODULE_BYTES);
         return true;
     }
     if (repeated)
         return true;
     if (size == 2)
         return add_pair(c, first, &c->halves[group[1]]);
-    tensor_fault(c, tensor_of(c, first), "save the adapter again: it is not complete", "the module has %s but no %s", side(first),
-                 first->is_b ? "lora_A" : "lora_B");
+    tensor_fault(c, tensor_of(c, first), "save the adapter again: it is not complete", "the module has %s but no %s",
+                 side(first), first->is_b ? "lora_A" : "lora_B");
     return true;
 }
 

@@ -6,7 +6,8 @@
 #include "compiler/ingest/safetensors.h"
 
 typedef struct hlc_peft_tensors {
-    hlc_target *targets; /* the sound ones, sorted by module name; rank is that of the tensors, scale is not known yet */
+    hlc_target
+        *targets; /* the sound ones, sorted by module name; rank is that of the tensors, scale is not known yet */
     size_t count;
     bool good;    /* no error was added */
     bool foreign; /* the file is of another dialect or another kind of adapter: its PEFT configuration says nothing */

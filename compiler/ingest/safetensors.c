@@ -234,10 +234,9 @@ hlc_safetensors *hlc_safetensors_open(const char *path, hlc_faults *faults) {
 
 hlc_safetensors *hlc_safetensors_of_header(const char *path, const hlc_string *header, uint64_t file_size,
                                            hlc_faults *faults) {
-    if (header->length == 0 || header->length > MOST_HEADER ||
-        file_size < LENGTH_FIELD + header->length) {
-        hlc_bad_input(faults, path, NULL, "a safetensors header of %zu bytes cannot be that of a file of %" PRIu64, header->length,
-                      file_size);
+    if (header->length == 0 || header->length > MOST_HEADER || file_size < LENGTH_FIELD + header->length) {
+        hlc_bad_input(faults, path, NULL, "a safetensors header of %zu bytes cannot be that of a file of %" PRIu64,
+                      header->length, file_size);
         return NULL;
     }
     hlc_safetensors *table = create_table(path, faults);

@@ -72,7 +72,8 @@ typedef struct hlc_safetensors {
 
 /* Adds every fault found; NULL when there was one. */
 hlc_safetensors *hlc_safetensors_open(const char *path, hlc_faults *faults);
-/* The same from the header alone (copied), as it was kept from a file of file_size bytes: the descriptor is -1. path: for the faults. */
+/* The same from the header alone (copied), as it was kept from a file of file_size bytes: the descriptor is -1. path:
+ * for the faults. */
 hlc_safetensors *hlc_safetensors_of_header(const char *path, const hlc_string *header, uint64_t file_size,
                                            hlc_faults *faults);
 void hlc_safetensors_close(hlc_safetensors *table);
