@@ -22,7 +22,9 @@ hlc_decompose_status hlc_core_solve(const double *a, const double *bt, size_t ra
                                     hlc_core *out);
 void hlc_core_free(hlc_core *core);
 
-/* out = weights x0, rows of d, row-major, for x = 2^exponent x0 (rank x d); weights: rows x rank. False when memory is out. */
-bool hlc_core_rows(const double *x, int exponent, size_t rank, size_t d, const double *weights, size_t rows, double *out);
+/* out = weights x0, row-major, for d columns x = 2^exponent x0 of a factor, whose rows (rank of them) are `stride` apart; weights:
+ * rows x rank, out: rows x d. False when memory is out. */
+bool hlc_core_rows(const double *x, size_t stride, int exponent, size_t rank, size_t d, const double *weights, size_t rows,
+                   double *out);
 
 #endif

@@ -55,13 +55,14 @@ void hlc_raw_importance(const double *a, const double *bt, size_t rank, size_t d
 
 /* out: rows of d; row j becomes sign factor[j] 2^lift times what it was. False when it leaves float64. */
 static bool weigh_rows(const double *factor, double sign, int lift, size_t rows, size_t d, double *out) {
+    double largest = 0;
     for (size_t j = 0; j < rows; j++) {
         for (size_t i = 0; i < d; i++) {
             const double entry = sign * factor[j] * out[j * d + i];
             out[j * d + i] = lift == 0 ? entry : ldexp(entry, lift);
         }
     }
-    return hlc_all_finite(out, rows * d);
+    return hlc_finite_largest(out, rows * d, &largest);
 }
 
 hlc_decompose_status hlc_truncate(const double *a, const double *bt, size_t rank, size_t d_in, size_t d_out, double scale, size_t keep,
@@ -76,8 +77,8 @@ hlc_decompose_status hlc_truncate(const double *a, const double *bt, size_t rank
     memset(a_out, 0, keep * d_in * sizeof *a_out);
     memset(bt_out, 0, keep * d_out * sizeof *bt_out);
     memcpy(sv, core.sv, rank * sizeof *sv);
-    if (!hlc_core_rows(a, core.exponent_a, rank, d_in, core.to_a, rows, a_out) ||
-        !hlc_core_rows(bt, core.exponent_b, rank, d_out, core.to_b, rows, bt_out)) {
+    if (!hlc_core_rows(a, d_in, core.exponent_a, rank, d_in, core.to_a, rows, a_out) ||
+        !hlc_core_rows(bt, d_out, core.exponent_b, rank, d_out, core.to_b, rows, bt_out)) {
         status = HLC_DECOMPOSE_NO_MEMORY;
     } else if (!weigh_rows(core.weight, 1, lift, rows, d_in, a_out) ||
                !weigh_rows(core.weight, copysign(1, scale), lift, rows, d_out, bt_out)) {

@@ -5,39 +5,32 @@
 /* Separate accumulators, for compilers to vectorise. */
 enum { LANES = 8 };
 
-bool hlc_all_finite(const double *x, size_t n) {
-    double lanes[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        for (size_t lane = 0; lane < LANES; lane++) {
-            lanes[lane] += x[i + lane] * 0; /* 0, or NaN for good */
-        }
-    }
-    for (; i < n; i++) {
-        lanes[0] += x[i] * 0;
-    }
-    for (size_t lane = 1; lane < LANES; lane++) {
-        lanes[0] += lanes[lane];
-    }
-    return lanes[0] == 0;
-}
-
-double hlc_largest(const double *x, size_t n) {
-    double lanes[LANES] = {0};
+bool hlc_finite_largest(const double *x, size_t n, double *largest) {
+    double most[LANES] = {0}, finite[LANES] = {0};
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         for (size_t lane = 0; lane < LANES; lane++) {
             const double size = fabs(x[i + lane]);
-            lanes[lane] = size > lanes[lane] ? size : lanes[lane];
+            most[lane] = size > most[lane] ? size : most[lane];
+            finite[lane] += size * 0; /* stays 0, or is NaN for good */
         }
     }
     for (; i < n; i++) {
-        lanes[0] = fmax(lanes[0], fabs(x[i]));
+        most[0] = fmax(most[0], fabs(x[i]));
+        finite[0] += x[i] * 0;
     }
     for (size_t lane = 1; lane < LANES; lane++) {
-        lanes[0] = fmax(lanes[0], lanes[lane]);
+        most[0] = fmax(most[0], most[lane]);
+        finite[0] += finite[lane];
     }
-    return lanes[0];
+    *largest = most[0];
+    return finite[0] == 0;
+}
+
+double hlc_largest(const double *x, size_t n) {
+    double largest = 0;
+    (void)hlc_finite_largest(x, n, &largest);
+    return largest;
 }
 
 static double sum_of_squares(const double *x, size_t n, double scale) {
