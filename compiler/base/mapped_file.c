@@ -42,13 +42,26 @@ bool hlc_map_file(hlc_mapped_file *file, const char *path, hlc_faults *faults) {
     return good;
 }
 
+/* mmap's counterparts take a pointer to what may be changed; ours never is. */
+static void *start_of(const hlc_mapped_file *file) {
+    union {
+        const uint8_t *in;
+        void *out;
+    } bytes = {file->bytes};
+    return bytes.out;
+}
+
+void hlc_mapped_forget(const hlc_mapped_file *file, uint64_t offset, uint64_t size) {
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t first = (offset + page - 1) / page * page, end = (offset + size) / page * page;
+    if (first < end && end <= file->size) {
+        madvise((uint8_t *)start_of(file) + first, end - first, MADV_DONTNEED);
+    }
+}
+
 void hlc_unmap_file(hlc_mapped_file *file) {
     if (file->bytes) {
-        union {
-            const uint8_t *in;
-            void *out;
-        } bytes = {file->bytes};
-        munmap(bytes.out, (size_t)file->size);
+        munmap(start_of(file), (size_t)file->size);
     }
     *file = (hlc_mapped_file){0};
 }

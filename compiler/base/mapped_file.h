@@ -19,6 +19,8 @@ typedef struct hlc_mapped_file {
 bool hlc_map_file(hlc_mapped_file *file, const char *path, hlc_faults *faults);
 /* The same for an open descriptor, which the caller keeps. label: the name for faults. */
 bool hlc_map_descriptor(hlc_mapped_file *file, int fd, const char *label, hlc_faults *faults);
+/* Lets the system take the memory of a range back; a later access reads the file again. Any range; advice only. */
+void hlc_mapped_forget(const hlc_mapped_file *file, uint64_t offset, uint64_t size);
 void hlc_unmap_file(hlc_mapped_file *file);
 
 #endif

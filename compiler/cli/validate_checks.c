@@ -118,7 +118,7 @@ static void check_pool(const hlc_validation *validation, hlc_subject *subject) {
     }
     subject->adapters = pool.index.adapters;
     memcpy(subject->digest, pool.index.header.digest, sizeof subject->digest);
-    hlc_verify_pool(pool.file.bytes, pool.file.size, validation->deep ? HLC_VERIFY_DECODE : HLC_VERIFY_CHECKSUMS, subject->path,
+    hlc_verify_pool(&pool.file, validation->deep ? HLC_VERIFY_DECODE : HLC_VERIFY_CHECKSUMS, subject->path,
                     validation->threads, list_of(subject, HLC_CHECK_POOL_CONTENT));
     hlc_pool_file_close(&pool);
 }

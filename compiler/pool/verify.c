@@ -13,6 +13,7 @@
 #include "format/diag.h"
 
 typedef struct verify_job {
+    const hlc_mapped_file *file;
     const hlf_index *index;
     hlc_verify_level level;
     const char *label;
@@ -225,6 +226,27 @@ static void check_importance(const verify_job *job, const hlf_adapter_record *ad
     }
 }
 
+/* An adapter's chunks lie together, nearly always: what is not its own is read again when its turn comes. */
+static void forget_chunks(const verify_job *job, const hlf_adapter_record *adapter) {
+    uint64_t first = UINT64_MAX, end = 0;
+    for (uint64_t e = adapter->first_entry; e < adapter->first_entry + adapter->entries; e++) {
+        hlf_entry_record entry;
+        hlf_index_entry(job->index, (uint32_t)e, &entry);
+        for (int side = HLF_SIDE_A; side <= HLF_SIDE_GAUGE; side++) {
+            hlf_chunk_shape shape;
+            hlf_chunk_record chunk;
+            if (hlf_index_chunk_shape(job->index, &entry, (hlf_side)side, &shape)) {
+                hlf_index_chunk(job->index, shape.chunk, &chunk);
+                first = chunk.offset < first ? chunk.offset : first;
+                end = chunk.offset + chunk.stored > end ? chunk.offset + chunk.stored : end;
+            }
+        }
+    }
+    if (first < end) {
+        hlc_mapped_forget(job->file, first, end - first);
+    }
+}
+
 static void verify_adapter(const verify_job *job, uint32_t i, size_t worker) {
     hlf_adapter_record adapter;
     hl_diag diag;
@@ -243,6 +265,7 @@ static void verify_adapter(const verify_job *job, uint32_t i, size_t worker) {
     } else {
         check_chunks(job, &adapter);
     }
+    forget_chunks(job, &adapter);
 }
 
 /* ---- Adapters in parallel, their faults in order ---- */
@@ -361,17 +384,17 @@ static bool make_coders(verify_job *job, size_t threads) {
     return good;
 }
 
-bool hlc_verify_pool(const uint8_t *bytes, uint64_t size, hlc_verify_level level, const char *label, size_t threads, hlc_faults *faults) {
+bool hlc_verify_pool(const hlc_mapped_file *file, hlc_verify_level level, const char *label, size_t threads, hlc_faults *faults) {
     hlf_index index;
     hl_diag diag;
     hl_diag_clear(&diag);
     const size_t errors = hlc_faults_errors(faults);
-    if (hlf_index_open(bytes, size, NULL, &index, &diag) != HL_OK) {
+    if (hlf_index_open(file->bytes, file->size, NULL, &index, &diag) != HL_OK) {
         hlc_fault_from_diag(faults, label, &diag);
         return false;
     }
     bool in_memory = false;
-    verify_job job = {.index = &index, .level = level, .label = label, .faults = faults};
+    verify_job job = {.file = file, .index = &index, .level = level, .label = label, .faults = faults};
     if (make_coders(&job, threads)) {
         check_sections(&job);
         check_references(&job);
