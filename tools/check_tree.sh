@@ -35,7 +35,7 @@ sole_caller 'hdf5\.h' compiler/base/hdf5_file.c compiler/base/hdf5_driver.c
 sole_caller '(lapacke|cblas|openblas_config)\.h' compiler/linalg.c
 sole_caller 'sys/mman\.h' compiler/base/mapped_file.c runtime/map.c
 sole_caller 'zstd\.h' compiler/emit/codec.c runtime/decode.c
-sole_caller 'pcre2\.h' compiler/ingest/peft_pattern.c compiler/ingest/peft_config.c
+sole_caller 'pcre2\.h' compiler/ingest/key_pattern.c
 
 for file in $(git ls-files '*.c' '*.h' '*.cc' '*.cpp' '*.py' '*.sh'); do
   [ -f "$file" ] || continue
