@@ -1,11 +1,12 @@
 """Routing, from an embedding to a route, in one file that is meant to be read.
 
-This is the reference for docs/ROUTING.md: the scoring of an embedding under the Gaussians of a pool, and every rule that turns scores into
-a route. It is slow and plain. Where a decision hangs on the last bit of a float64, the order of operations is the one that the document fixes, so the C
-library must agree with it exactly, ties included.
+This is the reference for docs/ROUTING.md: the scoring of an embedding under the Gaussians of a pool, and every rule that
+turns scores into a route. It is slow and plain. Where a decision hangs on the last bit of a float64, the order of
+operations is the one that the document fixes, so the C library must agree with it exactly, ties included.
 
-Notation: adapters i = 0, 1, ... in the order of their names; d the dimension of embeddings; for each adapter the mean mu (d), the basis U (q x d, rows
-u_j), singular values sv (q), m samples, rho, lambda, log_norm; L_i = log N(z; mu_i, Sigma_i) in nats; s_i = L_i / d.
+Notation: adapters i = 0, 1, ... in the order of their names; d the dimension of embeddings; for each adapter the mean mu
+(d), the basis U (q x d, rows u_j), singular values sv (q), m samples, rho, lambda, log_norm; L_i = log N(z; mu_i,
+Sigma_i) in nats; s_i = L_i / d.
 """
 
 import hashlib
@@ -112,7 +113,7 @@ def exp(x):
     return y * 2.0**n if n >= -1000 else (y * 2.0 ** (n + 100)) * 2.0**-100
 
 
-# ---- 2. From scores to a route -----------------------------------------------------------------------------------------
+# ---- 2. From scores to a route ---------------------------------------------------------------------------------------
 
 
 def best(keys, ids, k):
@@ -221,7 +222,8 @@ def deal(budget, stakes, caps, ids, method, seed):
 def digest(pool, items, gate, variance_norm, rows):
     """What the route does to a model, in 128 bits. items: (adapter, rocs, weight in 256ths)."""
     encoded = sorted(
-        pool.adapters[i].content + struct.pack("<III", pool.adapters[i].decomposition, rocs, parts) for i, rocs, parts in items
+        pool.adapters[i].content + struct.pack("<III", pool.adapters[i].decomposition, rocs, parts)
+        for i, rocs, parts in items
     )
     head = b"hilora-route-v1\0" + struct.pack("<BBBBI", gate, variance_norm, rows, 0, len(items))
     return hashlib.sha256(head + b"".join(encoded)).digest()[:16]
@@ -262,8 +264,8 @@ def scaled(weights):
 
 
 def route(pool, z, options):
-    """The route of one prompt. options: the keys of pool.defaults, and select, fallback, weights, allocate, temperature, allow, deny,
-    adapters, adapter_weights, seed, gate, variance_norm, rows; what is absent is the default."""
+    """The route of one prompt. options: the keys of pool.defaults, and select, fallback, weights, allocate, temperature,
+    allow, deny, adapters, adapter_weights, seed, rows; what is absent is the default."""
     o = {**pool.defaults, "temperature": pool.temperature, **options}
     select = o.get("select", "posterior")
     ids = allowed_by_lists(pool, o)
@@ -280,9 +282,10 @@ def route(pool, z, options):
             raise RoutingError("nothing that is allowed has statistics")
     if z is not None:
         z = prepare(pool, z)
-    L = {i: log_density(pool, pool.adapters[i], z) if z is not None and pool.adapters[i].routable else math.nan for i in ids}
+    adapters = pool.adapters
+    L = {i: log_density(pool, adapters[i], z) if z is not None and adapters[i].routable else math.nan for i in ids}
     s = {i: L[i] / pool.dim if pool.dim else math.nan for i in ids}
-    ids = [i for i in ids if pool.adapters[i].threshold is None or s[i] >= pool.adapters[i].threshold]
+    ids = [i for i in ids if adapters[i].threshold is None or s[i] >= adapters[i].threshold]
 
     # Familiarity.
     by_likelihood = select not in ("cosine", "explicit")
@@ -318,8 +321,8 @@ def route(pool, z, options):
     C = best(keys, ids, min(wanted, o["max_adapters"]))
 
     # Weights in 256ths.
-    implied = {"paper": "sum", "cosine": "mean", "explicit": None}.get(select, None if fallback == "wide" else "posterior")
-    weights = o.get("weights") or implied
+    implied = {"paper": "sum", "cosine": "mean", "explicit": None}
+    weights = o.get("weights") or implied.get(select, None if fallback == "wide" else "posterior")
     if C:
         if weights == "posterior":
             shares = softmax([L[i] / 1.0 for i in C], o["temperature"])
