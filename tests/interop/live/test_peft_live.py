@@ -1,0 +1,89 @@
+"""Fresh adapters of the real PEFT against the documented rules, and the committed fixtures made again."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fresh
+import lora
+import make_peft_fixtures as fixtures
+from programs import FIXTURES
+from tensors import read_metadata, read_tensors
+
+FLOAT64 = 1e-14  # of the product of the norms
+REMADE = 1e-13  # other CPUs may sum in another order
+
+
+def assert_close(actual, expected, size, tolerance=FLOAT64):
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= tolerance * size
+
+
+def size(module):
+    return abs(module.scale) * np.linalg.norm(module.b) * np.linalg.norm(module.a)
+
+
+@pytest.mark.parametrize("index", range(fresh.COUNT), ids=lambda index: f"seed{fresh.SEED}-{index}")
+def test_a_fresh_adapter_means_what_peft_makes_of_it(index, tmp_path):
+    case = fresh.make(np.random.default_rng([fresh.SEED, index]), f"fresh-{index}", tmp_path)
+    print(case)
+    adapter = lora.read_adapter(tmp_path)
+    expected = fixtures.expected(case.base(), tmp_path, index)
+    assert {f"scale/{name}" for name in adapter} == {name for name in expected if name.startswith("scale/")}
+    for name, module in adapter.items():
+        assert module.scale == expected[f"scale/{name}"][0]
+        assert_close(module.delta(), expected[f"delta/{name}"], size(module))
+        x = expected[f"x/{module.a.shape[1]}"].astype(np.float64)
+        assert_close(module.update(x), expected[f"y/{name}"], size(module) * np.linalg.norm(x))
+
+
+@pytest.mark.parametrize("index", range(3), ids=lambda index: f"seed{fresh.SEED}-{index}")
+def test_a_fresh_combination_is_the_weighted_sum(index, tmp_path):
+    rng = np.random.default_rng([fresh.SEED, 1000, index])
+    folders = {name: tmp_path / name for name in ("one", "two", "three")}
+    for name, folder in folders.items():
+        # PEFT gives the combination the first adapter's use_rslora, and with it a scale that is not 1.
+        print(fresh.make(rng, name, folder, llama_only=True, rslora=name != "one"))
+    weights = [float(weight) / 256 for weight in rng.integers(1, 257, len(folders))]
+    expected = fixtures.expected_combination(fixtures.tiny_llama(), folders, weights, index)
+    adapters = [lora.read_adapter(folder) for folder in folders.values()]
+    assert {f"y/{name}" for name in set().union(*adapters)} == {name for name in expected if name.startswith("y/")}
+    for name in set().union(*adapters):
+        present = [(weight, adapter[name]) for weight, adapter in zip(weights, adapters) if name in adapter]
+        x = expected[f"x/{present[0][1].a.shape[1]}"].astype(np.float64)
+        update = sum(weight * module.update(x) for weight, module in present)
+        assert_close(update, expected[f"y/{name}"], sum(size(module) for _, module in present) * np.linalg.norm(x))
+
+
+@pytest.fixture(scope="module")
+def remade(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fixtures")
+    subprocess.run([sys.executable, FIXTURES / "make_peft_fixtures.py", "-o", folder], check=True)
+    return folder
+
+
+def files_below(folder):
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_committed_adapters_are_made_again_byte_for_byte(remade):
+    committed = FIXTURES / "peft" / "adapters"
+    assert files_below(committed) == files_below(remade / "adapters")
+    for path in files_below(committed):
+        assert (remade / "adapters" / path).read_bytes() == (committed / path).read_bytes(), path
+
+
+def test_the_committed_expectations_are_made_again(remade):
+    committed = FIXTURES / "peft" / "expected"
+    assert files_below(committed) == files_below(remade / "expected")
+    for path in files_below(committed):
+        old, new = read_tensors(committed / path), read_tensors(remade / "expected" / path)
+        assert read_metadata(committed / path) == read_metadata(remade / "expected" / path)
+        assert set(old) == set(new)
+        for name, tensor in old.items():
+            tolerance = REMADE if tensor.dtype == "F64" else 1e-7
+            values = tensor.float64()
+            assert new[name].dtype == tensor.dtype
+            assert_close(new[name].float64(), values, np.abs(values).max(), tolerance)
