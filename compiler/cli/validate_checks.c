@@ -133,7 +133,7 @@ static bool check_matrix(const hlc_adapter *adapter, const hlc_matrix_source *so
     for (uint64_t at = 0; at < n;) {
         const uint64_t left = n - at, room = block_size / element, take = left < room ? left : room;
         uint64_t first_here;
-        if (!hlc_file_read(adapter->fd, adapter->path, source->offset + at * element, block, take * element, faults)) {
+        if (!hlc_adapter_read_bytes(adapter, source->offset + at * element, block, take * element, faults)) {
             return false;
         }
         const uint64_t bad_here = hlc_count_non_finite(block, source->dtype, take, &first_here);

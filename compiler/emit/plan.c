@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "compiler/base/files.h"
 #include "compiler/base/workers.h"
 #include "compiler/emit/codec.h"
 #include "format/sha256.h"
@@ -33,7 +32,7 @@ static bool hash_file(const hlc_adapter *adapter, uint8_t out[HLF_SHA256_SIZE], 
     for (uint64_t at = 0; good && at < adapter->file_size;) {
         uint64_t left = adapter->file_size - at;
         size_t n = left < READ_BLOCK ? (size_t)left : READ_BLOCK;
-        good = hlc_file_read(adapter->fd, adapter->path, at, block, n, faults);
+        good = hlc_adapter_read_bytes(adapter, at, block, n, faults);
         if (good) {
             hlf_sha256_update(&hash, block, n);
         }
@@ -57,7 +56,7 @@ static bool narrow(const hlc_adapter *adapter, const hlc_matrix_source *source, 
         hlc_out_of_memory(faults, adapter->path, probe * size);
         return false;
     }
-    bool good = hlc_file_read(adapter->fd, adapter->path, source->offset, values, probe * size, faults);
+    bool good = hlc_adapter_read_bytes(adapter, source->offset, values, probe * size, faults);
     hlf_dtype narrowest = good ? hlf_narrowest(values, source->dtype, probe) : source->dtype;
     free(values);
     if (!good || probe == n || narrowest == source->dtype) {

@@ -108,7 +108,6 @@ static hlc_adapter *assemble(opening *o) {
     hlc_adapter *adapter = calloc(1, sizeof *adapter);
     if (!adapter)
         return NULL;
-    adapter->fd = -1;
     adapter->dialect = HLC_DIALECT_PEFT;
     adapter->path = strdup(o->files->weights);
     adapter->config_path = o->files->config ? strdup(o->files->config) : NULL;
@@ -129,13 +128,11 @@ static hlc_adapter *assemble(opening *o) {
         if (adapter->targets[i].rank > adapter->rank)
             adapter->rank = adapter->targets[i].rank;
     const hlc_file *file = &o->table->file;
-    adapter->fd = file->fd;
     adapter->file_size = file->size;
     adapter->device = file->device;
     adapter->inode = file->inode;
     adapter->mtime_seconds = file->mtime_seconds;
     adapter->mtime_nanoseconds = file->mtime_nanoseconds;
-    o->table->file.fd = -1;
     return adapter;
 }
 
@@ -165,8 +162,6 @@ done:
 void hlc_adapter_close(hlc_adapter *adapter) {
     if (!adapter)
         return;
-    if (adapter->fd >= 0)
-        close(adapter->fd);
     hlc_targets_free(adapter->targets, adapter->target_count);
     hlc_string_free(&adapter->name);
     free(adapter->path);
@@ -178,26 +173,41 @@ void hlc_adapter_close(hlc_adapter *adapter) {
     free(adapter);
 }
 
-bool hlc_adapter_read(const hlc_adapter *adapter, const hlc_matrix_source *source, void *buffer, hlc_faults *faults) {
-    size_t size = (size_t)source->rows * (size_t)source->cols * hlf_dtype_size(source->dtype);
-    return hlc_file_read(adapter->fd, adapter->path, source->offset, buffer, size, faults);
+static bool is_same(const hlc_adapter *adapter, const hlc_file *file) {
+    return file->size == adapter->file_size && file->device == adapter->device && file->inode == adapter->inode &&
+           file->mtime_seconds == adapter->mtime_seconds && file->mtime_nanoseconds == adapter->mtime_nanoseconds;
 }
 
-static bool is_same(const hlc_adapter *adapter, const struct stat *status) {
-    return (uint64_t)status->st_size == adapter->file_size && (uint64_t)status->st_dev == adapter->device &&
-           (uint64_t)status->st_ino == adapter->inode && (int64_t)status->st_mtim.tv_sec == adapter->mtime_seconds &&
-           (int64_t)status->st_mtim.tv_nsec == adapter->mtime_nanoseconds;
-}
-
-bool hlc_adapter_unchanged(const hlc_adapter *adapter, hlc_faults *faults) {
-    struct stat open_file, at_path;
-    if (fstat(adapter->fd, &open_file) != 0 || stat(adapter->path, &at_path) != 0) {
-        hlc_bad_io(faults, adapter->path, "cannot look at the file again", errno);
+/* Opens the file again; the caller closes file->fd. */
+static bool reopen(const hlc_adapter *adapter, hlc_file *file, hlc_faults *faults) {
+    if (!hlc_file_open(adapter->path, file, faults))
         return false;
-    }
-    if (is_same(adapter, &open_file) && is_same(adapter, &at_path))
+    if (is_same(adapter, file))
         return true;
+    close(file->fd);
     hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, adapter->path, NULL, "run again once the file is complete",
               "the file was changed or replaced during the run");
     return false;
+}
+
+bool hlc_adapter_read_bytes(const hlc_adapter *adapter, uint64_t offset, void *buffer, size_t size, hlc_faults *faults) {
+    hlc_file file;
+    if (!reopen(adapter, &file, faults))
+        return false;
+    bool good = hlc_file_read(file.fd, adapter->path, offset, buffer, size, faults);
+    close(file.fd);
+    return good;
+}
+
+bool hlc_adapter_read(const hlc_adapter *adapter, const hlc_matrix_source *source, void *buffer, hlc_faults *faults) {
+    size_t size = (size_t)source->rows * (size_t)source->cols * hlf_dtype_size(source->dtype);
+    return hlc_adapter_read_bytes(adapter, source->offset, buffer, size, faults);
+}
+
+bool hlc_adapter_unchanged(const hlc_adapter *adapter, hlc_faults *faults) {
+    hlc_file file;
+    if (!reopen(adapter, &file, faults))
+        return false;
+    close(file.fd);
+    return true;
 }

@@ -53,8 +53,7 @@ typedef struct hlc_adapter {
     uint32_t rank;          /* the largest of the targets */
     bool extras_dropped;    /* the file holds tensors that are left out */
     uint64_t file_size;
-    int fd;                 /* open for reading */
-    uint64_t device, inode; /* of the open file, with size and times: to notice a change during the run */
+    uint64_t device, inode; /* with size and times: to notice a change during the run */
     int64_t mtime_seconds, mtime_nanoseconds;
 } hlc_adapter;
 
@@ -73,10 +72,13 @@ typedef struct hlc_adapter_files {
 hlc_adapter *hlc_adapter_open(const hlc_adapter_files *files, bool drop_extras, hlc_faults *faults);
 void hlc_adapter_close(hlc_adapter *adapter);
 
+/* Reads `size` bytes from `offset` on. The file is opened for each call, so that a run is not bounded by how many may be open;
+ * false, with a fault, when it is no longer the one that was opened first. */
+bool hlc_adapter_read_bytes(const hlc_adapter *adapter, uint64_t offset, void *buffer, size_t size, hlc_faults *faults);
 /* Reads the rows x cols elements of `source` as they stand in the file into buffer (rows * cols * dtype size bytes).
  * false after adding a fault. */
 bool hlc_adapter_read(const hlc_adapter *adapter, const hlc_matrix_source *source, void *buffer, hlc_faults *faults);
-/* False, with a fault, when the file is no longer the one that was opened (size, times). */
+/* False, with a fault, when another file or another content stands at the path now (size, times). */
 bool hlc_adapter_unchanged(const hlc_adapter *adapter, hlc_faults *faults);
 
 #endif
