@@ -1,8 +1,7 @@
 /* Weights hold no repeated strings, only unevenly spread bytes. A match finder still finds matches in the exponents'
- * plane, and every one costs more than the literals it replaces: on trained bfloat16 weights zstd's own parse, at any
- * level, loses 1.5 % of the size. So the frame is described to zstd as blocks of literals alone
- * (ZSTD_compressSequences), and zstd does the entropy coding. A plane has blocks of its own, because the planes' byte
- * distributions differ. */
+ * plane, and they cost more than the literals they replace: 0.3 to 1.5 % of a bfloat16 chunk (docs/BENCHMARKS.md). So
+ * each frame is described to zstd as blocks of literals alone (ZSTD_compressSequences), and zstd does the entropy
+ * coding. A plane has blocks of its own, because the planes' byte distributions differ. */
 #define ZSTD_STATIC_LINKING_ONLY /* ZSTD_compressSequences, ZSTD_getFrameHeader, ZSTD_c_literalCompressionMode */
 #include "compiler/emit/codec.h"
 

@@ -2,8 +2,10 @@
 #include <check.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <zstd.h>
 
 #include "compiler/emit/codec.h"
@@ -227,6 +229,36 @@ START_TEST(the_same_chunk_gives_the_same_bytes) {
 }
 END_TEST
 
+START_TEST(the_zstd_program_decodes_to_the_planes) {
+    enum { N = 40000 };
+    if (system("command -v zstd >/dev/null") != 0) {
+        puts("no zstd program here: its view of the frames was not tested");
+        return;
+    }
+    void *weights = random_weights(HLF_DTYPE_F32, N, 13);
+    uint8_t *frame, *planes = allocate(4 * N), *seen = allocate(4 * N + 1);
+    size_t size = round_trip(weights, 4, N, &frame);
+    char path[] = "/tmp/hilora-codec-XXXXXX", command[sizeof path + 32];
+    int file = mkstemp(path);
+    ck_assert_int_ge(file, 0);
+    ck_assert_int_eq(write(file, frame, size), (ssize_t)size);
+    close(file);
+    snprintf(command, sizeof command, "zstd -q -d -c <%s", path);
+    FILE *output = popen(command, "r");
+    ck_assert_ptr_nonnull(output);
+    size_t got = fread(seen, 1, 4 * N + 1, output);
+    ck_assert_int_eq(pclose(output), 0);
+    unlink(path);
+    hlf_planes_split(planes, weights, 4, N);
+    ck_assert_uint_eq(got, 4 * N);
+    ck_assert_int_eq(memcmp(seen, planes, 4 * N), 0);
+    free(weights);
+    free(frame);
+    free(planes);
+    free(seen);
+}
+END_TEST
+
 START_TEST(impossible_chunks_are_refused) {
     uint8_t src[64] = {0}, frame[256];
     ck_assert_uint_eq(hlc_encode_chunk(encoder, src, 2, 0, frame, sizeof frame), 0);
@@ -360,6 +392,7 @@ int main(void) {
     tcase_add_test(tests, every_16_bit_pattern_comes_back);
     tcase_add_test(tests, weights_come_close_to_the_order_0_bound);
     tcase_add_test(tests, the_same_chunk_gives_the_same_bytes);
+    tcase_add_test(tests, the_zstd_program_decodes_to_the_planes);
     tcase_add_test(tests, impossible_chunks_are_refused);
     tcase_add_test(tests, frames_of_another_shape_are_refused);
     tcase_add_test(tests, skippable_and_legacy_and_wide_frames_are_refused);
