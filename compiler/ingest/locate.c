@@ -202,19 +202,19 @@ static bool name_adapter(const found *f, hlc_faults *faults, hlc_string *out) {
 
 /* ---- Its configuration ---- */
 
-/* The adapter's own reader reports what is wrong with the file; here it is only asked. */
-static bool metadata_has_config(const char *weights) {
-    bool has = false;
+/* Whether the file's metadata hold a configuration, or might: where it cannot be told, the adapter's own reader finds out why. */
+static bool metadata_may_have_config(const char *weights) {
     hlc_faults *unheard = hlc_faults_create();
     hlc_safetensors *table = unheard ? hlc_safetensors_open(weights, unheard) : NULL;
     hlc_string text = {0}, key = {0};
+    bool may = !unheard || (!table && hlc_faults_exit_status(unheard) == 3);
     if (table)
-        has = !hlc_metadata_config(table, &text, &key, unheard) || text.bytes;
+        may = !hlc_metadata_config(table, &text, &key, unheard) || text.bytes;
     hlc_string_free(&text);
     hlc_string_free(&key);
     hlc_safetensors_close(table);
     hlc_faults_destroy(unheard);
-    return has;
+    return may;
 }
 
 /* False when memory is out. */
@@ -225,7 +225,7 @@ static bool find_config(const found *f, hlc_faults *faults, char **out) {
     if (ok && hlc_path_look(own) != HLC_PATH_MISSING) {
         *out = own;
         own = NULL;
-    } else if (ok && hlc_path_look(shared) != HLC_PATH_MISSING && !metadata_has_config(f->weights)) {
+    } else if (ok && hlc_path_look(shared) != HLC_PATH_MISSING && !metadata_may_have_config(f->weights)) {
         if (f->has_company)
             hlc_fault(faults, HLC_WARNING, HLC_FAULT_INPUT, f->weights, NULL,
                       "give each its own as STEM.adapter_config.json",

@@ -375,6 +375,10 @@ static bool load_tree(config_reader *reader, const hlc_string *text) {
         return false;
     json_error_t error;
     reader->config->root = json_loadb(text->bytes, text->length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!reader->config->root && error.text[0] == '\0') { /* what Jansson says when memory is out */
+        hlc_out_of_memory(reader->faults, reader->config->path, text->length);
+        return fail_as_foreign(reader);
+    }
     if (!reader->config->root) {
         json_refuse(reader, (size_t)(error.position < 0 ? 0 : error.position), error.text);
         return false;
