@@ -177,6 +177,14 @@ class Pool:
         gauge = self.gauge(entry)
         return (bt.T @ gauge[1], gauge[0] @ a) if gauge else (bt.T * self.entries[entry]["scale"], a)
 
+    def importance_of(self, entry):
+        """A number per component; singular values where the components are those of a decomposition."""
+        first, rank = int(self.entries[entry]["first_roc"]), int(self.entries[entry]["rank"])
+        values = self.section(12)[first:first + rank]
+        decomposed = self.entries[entry]["flags"] != 0
+        need(not decomposed or np.isfinite(values).all() and values[-1] >= 0 and (np.diff(values) <= 0).all(), "importance")
+        return values
+
     def statistics(self, adapter):
         """mean [d], basis [q, d], singular [q], leverage [m, q] of an adapter, checked."""
         s, d, stride = self.stats[adapter], int(self.pool["dim"]), int(self.pool["stride"])
