@@ -1,0 +1,130 @@
+"""Command lines: help, versions, misuse, and manual pages that say what the programs say."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import programs
+from invoke import PROGRAMS, run_bytes
+from programs import REPOSITORY, run
+
+MANUALS = REPOSITORY / "docs" / "man"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_and_version_are_asked_for_output(program):
+    for option in ("--help", "-h"):
+        result = run(program, option).expect(0)
+        assert result.stdout.startswith(f"Usage: {program} ") and result.stderr == ""
+    result = run(program, "--version").expect(0)
+    assert re.fullmatch(rf"{program} \d+\.\d+\.\d+\n", result.stdout) and result.stderr == ""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_fits_a_terminal(program):
+    assert max(map(len, run(program, "--help").stdout.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_into_a_full_disk(program):
+    for option in ("--help", "--version"):
+        with open("/dev/full", "wb") as full:
+            status, _, stderr = run_bytes(program, option, stdout=full)
+        assert status == 3 and b"standard output" in stderr
+
+
+MISUSES = {
+    "hilora-compile": [[], ["--threads", "0", "x"], ["--threads", "1.5", "x"], ["--codec", "lzma", "x"], ["--decompose", "qr", "x"],
+                       ["--shrinkage", "2", "x"], ["--shrinkage", "nan", "x"], ["--whiten", "each", "x"], ["--no-stats=never", "x"],
+                       ["--normalized", "maybe", "x"], ["x", "-o"], ["--unknown", "x"], ["-z", "x"], ["--energy", "0.9", "x"],
+                       ["--max-rank", "4", "x"], ["--base-model", "x", "x"]],
+    "hilora-inspect": [[], ["a", "b"], ["--adapter"], ["--adapter", "a", "--adapter", "b", "p"], ["--unknown", "p"]],
+    "hilora-validate": [[], ["--threads", "-1", "x"], ["--junit", "f", "x"], ["--sarif", "f", "x"], ["--rules", "f", "x"], ["--list-rules"],
+                        ["--unknown", "x"]],
+    "hilora-export": [[], ["p"], ["--adapter", "a", "p"], ["-o", "f", "p"], ["--adapter", "a", "-o", "f"], ["--adapter", "a", "-o", "f", "p", "q"],
+                      ["--format", "gguf", "--adapter", "a", "-o", "f", "p"], ["--format", "zip", "--adapter", "a", "-o", "f", "p"],
+                      ["--embedding", "e.npy", "-o", "f", "p"], ["--adapter", "a", "--adapter", "b", "-o", "f", "p"]],
+}
+
+
+@pytest.mark.parametrize("program, args", [(program, args) for program, lists in MISUSES.items() for args in lists])
+def test_misuse_is_told_before_any_work(program, args, tmp_path):
+    result = run(program, *args, cwd=tmp_path).expect(2)
+    assert result.stdout == "" and f"Try '{program} --help'." in result.stderr
+    assert "cannot open" not in result.stderr and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("program, args, option", [
+    ("hilora-compile", ["--energy", "0.9", "x"], "--energy"), ("hilora-compile", ["--max-rank", "2", "x"], "--max-rank"),
+    ("hilora-compile", ["--base-model", "d", "x"], "--base-model"), ("hilora-validate", ["--junit", "f", "x"], "--junit"),
+    ("hilora-validate", ["--sarif", "f", "x"], "--sarif"), ("hilora-validate", ["--rules", "f", "x"], "--rules"),
+    ("hilora-export", ["--format", "gguf", "p"], "--format gguf"), ("hilora-export", ["--embedding", "f", "p"], "--embedding")])
+def test_what_is_not_there_yet_is_refused_by_name(program, args, option):
+    assert f"{option} is not supported yet" in run(program, *args).expect(2).stderr
+
+
+def test_a_misuse_message_cannot_forge_lines():
+    stderr = run("hilora-compile", "--codec", "x\nerror: forged\x1b[2J", "y").expect(2).stderr
+    assert "\x1b" not in stderr and not any(line.startswith("error: forged") for line in stderr.splitlines())
+
+
+def test_options_may_stand_after_operands(adapters, pool, tmp_path):
+    run("hilora-compile", adapters[0], "-q", "-o", tmp_path / "pool.hlp", "--codec", "store").expect(0)
+    assert programs.inspect(tmp_path / "pool.hlp")["codec"] == "store"
+    assert run("hilora-inspect", pool, "--json").expect(0).json()["format_version"] == "1.0"
+    run("hilora-validate", pool, "--deep").expect(0)
+    run("hilora-export", pool, "--adapter", "alpha", "-o", tmp_path / "alpha").expect(0)
+    assert run("hilora-inspect", "--", pool).expect(0).stdout
+
+
+def test_the_default_output(adapters, tmp_path):
+    run("hilora-compile", "-q", adapters[0].resolve(), cwd=tmp_path).expect(0)
+    assert [path.name for path in tmp_path.iterdir()] == ["pool.hlp"]
+
+
+def options_of_help(program):
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.sub(r"--no-stats=allow", "--no-stats", option_lines(run(program, "--help").stdout))))
+
+
+def option_lines(text):
+    """The part of each option's line that names it: before the column of the descriptions."""
+    return "\n".join(line[:29] for line in text.splitlines() if re.match(r" +-", line))
+
+
+def options_of_manual(name):
+    text = (MANUALS / f"{name}.1").read_text().replace("\\-", "-").replace("--no-stats=allow", "--no-stats")
+    section = text[text.index(".SH OPTIONS"):]
+    section = section[:section.index("\n.SH ", 1)]
+    tags = re.findall(r"^\.TP\n(.*)$", section, re.M)
+    return {option for tag in tags for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", tag)}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_manual_and_help_list_the_same_options(program):
+    assert options_of_manual(program) == options_of_help(program)
+
+
+def test_manual_of_hilora_embed_lists_its_options():
+    import hilora_embed
+
+    actions = hilora_embed._parser()._actions
+    assert options_of_manual("hilora-embed") == {option for action in actions for option in action.option_strings}
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, "hilora-embed"])
+def test_manual_pages_are_whole_and_clean(name):
+    text = (MANUALS / f"{name}.1").read_text()
+    sections = re.findall(r"^\.SH (.*)$", text, re.M)
+    for wanted in ("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES", "FILES", "SEE ALSO"):
+        assert wanted in sections
+    if shutil.which("groff"):
+        result = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-z", MANUALS / f"{name}.1"], capture_output=True, text=True)
+        assert result.returncode == 0 and result.stderr == ""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_manual_pages_have_the_version(program):
+    version = run(program, "--version").stdout.split()[1]
+    assert f'"hilora {version}"' in (MANUALS / f"{program}.1").read_text()
