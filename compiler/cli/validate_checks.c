@@ -165,8 +165,11 @@ static void check_weights(const hlc_adapter *adapter, hlc_faults *faults) {
     free(block);
 }
 
-static void check_samples(const hlc_adapter_files *files, hlc_subject *subject) {
+static void check_samples(const hlc_adapter_files *files, bool adapter_good, hlc_subject *subject) {
     hlc_faults *faults = list_of(subject, HLC_CHECK_SAMPLES);
+    if (!files->embeddings && !adapter_good) {
+        return; /* what is no adapter needs none */
+    }
     if (!files->embeddings) {
         hlc_fault(faults, HLC_WARNING, HLC_FAULT_INPUT, files->weights, NULL, "hilora-embed, or hilora-compile --no-stats=allow",
                   "no embeddings: the router could not find this adapter");
@@ -184,8 +187,8 @@ static void check_adapter(const hlc_validation *validation, hlc_subject *subject
     if (adapter && validation->deep) {
         check_weights(adapter, list_of(subject, HLC_CHECK_WEIGHTS));
     }
+    check_samples(subject->files, adapter != NULL, subject);
     hlc_adapter_close(adapter);
-    check_samples(subject->files, subject);
 }
 
 /* ---- The run ---- */
