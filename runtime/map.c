@@ -64,3 +64,10 @@ void hlr_unmap(hlr_mapping *mapping) {
     }
     *mapping = (hlr_mapping){NULL, 0};
 }
+
+void hlr_map_prefetch(const hlr_mapping *mapping, uint64_t offset, uint64_t size) {
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), first = offset - offset % page;
+    if (mapping->bytes && size && offset <= mapping->size && size <= mapping->size - offset) {
+        madvise((void *)(uintptr_t)(mapping->bytes + first), (size_t)(offset - first + size), MADV_WILLNEED);
+    }
+}

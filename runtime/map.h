@@ -16,4 +16,8 @@ HL_NODISCARD hl_status hlr_map(const char *path, uint64_t max_bytes, hlr_mapping
 /* An empty mapping is allowed. */
 void hlr_unmap(hlr_mapping *mapping);
 
+/* Has the system read the `size` bytes from offset on ahead of their use, without waiting for them. Only a hint; an empty range or
+ * mapping is allowed. */
+void hlr_map_prefetch(const hlr_mapping *mapping, uint64_t offset, uint64_t size);
+
 #endif

@@ -1,10 +1,10 @@
 /* libhilora: pools of LoRA adapters, routed per prompt and applied per token.
  *
- * hl_pool *pool;  hl_route *route;  hl_session *session;  hl_diag diag; hl_diag_clear(&diag); hl_pool_open("pool.hlp",
- * NULL, &pool, &diag);                  map and check the tables hl_route_compute(pool, z, d, NULL, &route, &diag);
- * once per prompt: which adapters, how strongly hl_session_create(pool, NULL, &session, &diag);                one per
- * thread hl_session_prepare(session, &route, 1, &diag);                 decode what the route needs
- * hl_session_apply(session, module, tokens, x, ...);             every layer: y += the routed update
+ * - hl_pool_open maps a pool and checks its tables; hl_pool_close.
+ * - hl_route_compute decides, once per prompt, which adapters serve it and how strongly; hl_route_free.
+ * - hl_session_create makes what a thread works in; hl_session_destroy.
+ * - hl_session_prepare decodes what some routes need.
+ * - hl_session_apply adds, in every layer, the routed update to the layer's output.
  *
  * The library never prints, exits, reads the environment or installs a signal handler. A function that can fail
  * answers an hl_status and fills the diagnostic it is given; its output is then NULL or untouched, as its comment
@@ -21,6 +21,7 @@
 
 #include <hilora/pool.h>
 #include <hilora/route.h>
+#include <hilora/session.h>
 #include <hilora/status.h>
 
 #ifdef __cplusplus
