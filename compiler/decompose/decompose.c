@@ -88,18 +88,25 @@ hlc_decompose_status hlc_truncate(const double *a, const double *bt, size_t rank
     return status;
 }
 
+/* Scaled by a power of two: no square leaves float64, and none is rounded more than it must be. */
+static double energy_of(double sv, int exponent) {
+    const double scaled = ldexp(sv, -exponent);
+    return scaled * scaled;
+}
+
 size_t hlc_squeezed_rank(const double *sv, size_t rank, double energy, size_t max_rank) {
     const size_t most = max_rank > 0 && max_rank < rank ? max_rank : rank;
-    const double largest = hlc_largest(sv, rank);
+    int exponent = 0;
+    (void)frexp(hlc_largest(sv, rank), &exponent);
     double total = 0, sum = 0;
-    for (size_t j = 0; j < rank && largest > 0; j++) {
-        total += (sv[j] / largest) * (sv[j] / largest);
+    for (size_t j = 0; j < rank; j++) {
+        total += energy_of(sv[j], exponent);
     }
     for (size_t j = 0; j < most; j++) {
         if (j > 0 && (energy < 1 ? sum >= energy * total : sv[j] == 0)) {
             return j;
         }
-        sum += largest > 0 ? (sv[j] / largest) * (sv[j] / largest) : 0;
+        sum += energy_of(sv[j], exponent);
     }
     return most > 0 ? most : 1;
 }

@@ -15,7 +15,7 @@
 typedef struct hlc_scatter {
     size_t m, d, q;
     float *mean;   /* d; the float64 mean rounded: everything below and all scoring uses the rounded one */
-    float *basis;  /* q rows of d: row j is u_j, each entry one of its two float32 neighbours, orthonormal to about 1e-9 */
+    float *basis;  /* q rows of d: row j is u_j, each entry one of its two float32 neighbours, chosen to keep rows orthonormal */
     double *w;     /* m x q, row-major */
     double *sv;    /* q, descending, positive */
     double tau;    /* tr(S) / d */

@@ -214,17 +214,23 @@ static bool keep_whitening(hlc_pool_stats *stats, const hlc_stats_options *optio
     return true;
 }
 
-bool hlc_pool_stats_derive(hlc_scatter *scatters, size_t count, size_t d, const hlc_stats_options *options, hlc_pool_stats *out) {
-    *out = (hlc_pool_stats){.count = count, .d = d, .scatter = calloc(count + 1, sizeof *out->scatter)};
-    for (size_t i = 0; i < count; i++) {
-        if (out->scatter) {
-            out->scatter[i] = scatters[i];
-            hlc_scatter_coefficients(&out->scatter[i]);
-            scatters[i] = (hlc_scatter){0};
-        } else {
+static void take_over(hlc_scatter *scatters, hlc_pool_stats *stats) {
+    for (size_t i = 0; i < stats->count; i++) {
+        if (!stats->scatter) {
             hlc_scatter_free(&scatters[i]);
+            continue;
+        }
+        stats->scatter[i] = scatters[i];
+        scatters[i] = (hlc_scatter){0};
+        if (stats->scatter[i].m > 0) {
+            hlc_scatter_coefficients(&stats->scatter[i]);
         }
     }
+}
+
+bool hlc_pool_stats_derive(hlc_scatter *scatters, size_t count, size_t d, const hlc_stats_options *options, hlc_pool_stats *out) {
+    *out = (hlc_pool_stats){.count = count, .d = d, .scatter = calloc(count + 1, sizeof *out->scatter)};
+    take_over(scatters, out);
     const bool ok = out->scatter && d > 0 && keep_whitening(out, options) && derive(out, options);
     if (!ok) {
         hlc_pool_stats_free(out);
