@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "format/bytes.h"
+#include "format/cpu.h"
+#include "format/dtype_x86.h"
 
 enum { BLOCK = 256 }; /* elements per stage: 1 KiB of float32 bits */
 
@@ -158,7 +160,7 @@ static inline uint32_t narrow_f32_to_odd(uint64_t bits) {
 
 static void load_f32_bits(uint32_t *restrict dst, const uint8_t *restrict src, hlf_dtype dtype, size_t n) {
     if (dtype == HLF_DTYPE_F16) {
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = hlf_widen_f16_x86(hlf_cpu_features(), dst, src, n); i < n; i++) {
             dst[i] = widen_f16(hlf_load_u16(src + 2 * i));
         }
     } else if (dtype == HLF_DTYPE_BF16) {
@@ -184,7 +186,7 @@ static void load_f64_as_f32_bits(uint32_t *restrict dst, const uint8_t *restrict
 
 static void store_f32_bits(uint8_t *restrict dst, hlf_dtype dtype, const uint32_t *restrict src, size_t n) {
     if (dtype == HLF_DTYPE_F16) {
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = hlf_narrow_f16_x86(hlf_cpu_features(), dst, src, n); i < n; i++) {
             hlf_store_u16(dst + 2 * i, narrow_f16(src[i]));
         }
     } else if (dtype == HLF_DTYPE_BF16) {

@@ -229,6 +229,46 @@ START_TEST(widening_and_back_keeps_every_bit) {
 }
 END_TEST
 
+/* Single elements go through portable C, arrays through the processor's instructions where it has them. */
+static void assert_array_equals_elements(hlf_dtype to, const void *src, hlf_dtype from, size_t n) {
+    size_t to_size = hlf_dtype_size(to), from_size = hlf_dtype_size(from);
+    uint8_t array[1024 * 8], element[8];
+    hlf_convert(array, to, src, from, n);
+    for (size_t i = 0; i < n; i++) {
+        hlf_convert(element, to, (const uint8_t *)src + i * from_size, from, 1);
+        REQUIRE(memcmp(array + i * to_size, element, to_size) == 0, "%s to %s, element %zu", hlf_dtype_name(from),
+                hlf_dtype_name(to), i);
+    }
+}
+
+START_TEST(arrays_convert_as_their_elements_do) {
+    enum { N = 1024 };
+    uint64_t state = 99, values[N];
+    for (int round = 0; round < 300; round++) {
+        for (size_t i = 0; i < N; i++) {
+            values[i] = random_u64(&state); /* one in 128 to 4,096 is a NaN, by type; in some rounds none */
+            uint32_t *halves = (uint32_t *)&values[i];
+            for (int k = 0; k < 2 && round % 3 == 0; k++) {
+                halves[k] = (halves[k] & UINT32_C(0x8FFF8FFF)) | UINT32_C(0x30003000); /* moderate exponents */
+            }
+        }
+        for (int from = 0; from < 4; from++) {
+            for (int to = 0; to < 4; to++) {
+                assert_array_equals_elements(DTYPES[to], values, DTYPES[from], N - (size_t)(round % 9));
+            }
+        }
+    }
+    uint16_t patterns[N];
+    for (uint32_t first = 0; first < 0x10000; first += N) {
+        for (uint32_t i = 0; i < N; i++) {
+            patterns[i] = (uint16_t)(first + i);
+        }
+        assert_array_equals_elements(HLF_DTYPE_F32, patterns, HLF_DTYPE_F16, N);
+        assert_array_equals_elements(HLF_DTYPE_F16, patterns, HLF_DTYPE_BF16, N);
+    }
+}
+END_TEST
+
 START_TEST(float32_through_float64_keeps_every_bit) {
     for (uint64_t i = 0; i < UINT64_C(0x100000000); i += 4093) {
         uint32_t bits = (uint32_t)i, back;
@@ -475,6 +515,7 @@ int main(void) {
     tcase_add_test(exact, narrowing_matches_the_oracle_over_all_exponents);
     tcase_add_test(exact, narrowing_matches_numpy);
     tcase_add_test(exact, widening_and_back_keeps_every_bit);
+    tcase_add_test(exact, arrays_convert_as_their_elements_do);
     tcase_add_test(exact, float32_through_float64_keeps_every_bit);
     tcase_add_test(exact, float64_narrows_with_one_rounding);
     tcase_add_test(exact, sixteen_bit_types_convert_into_each_other);
