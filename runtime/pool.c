@@ -171,8 +171,8 @@ void hl_pool_close(hl_pool *pool) {
 
 static hl_status check_whiten(const hlf_index *index, hl_diag *diag) {
     const uint8_t *matrix = hlf_index_section(index, HLF_SECTION_WHITEN);
-    const uint64_t n = (uint64_t)index->pool.dim * index->pool.dim;
-    hl_status status = hlf_index_verify_section(index, HLF_SECTION_WHITEN, diag);
+    const uint64_t n = index->header.sections[HLF_SECTION_WHITEN].length / sizeof(double);
+    hl_status status = n ? hlf_index_verify_section(index, HLF_SECTION_WHITEN, diag) : HL_OK;
     for (uint64_t i = 0; status == HL_OK && i < n; i++) {
         if (!isfinite(hlf_load_f64(matrix + 8 * i))) {
             uint64_t offset = index->header.sections[HLF_SECTION_WHITEN].offset + 8 * i;
@@ -185,7 +185,7 @@ static hl_status check_whiten(const hlf_index *index, hl_diag *diag) {
 static hl_status check_rivals(const hlf_index *index, hl_diag *diag) {
     const uint8_t *table = hlf_index_section(index, HLF_SECTION_RIVALS);
     const uint64_t n = (uint64_t)index->adapters * index->pool.rivals;
-    hl_status status = hlf_index_verify_section(index, HLF_SECTION_RIVALS, diag);
+    hl_status status = n ? hlf_index_verify_section(index, HLF_SECTION_RIVALS, diag) : HL_OK;
     for (uint64_t i = 0; status == HL_OK && i < n; i++) {
         hlf_rival_record rival;
         hlf_rival_decode(&rival, table + i * HLF_RIVAL_RECORD);
