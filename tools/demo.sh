@@ -17,3 +17,4 @@ show() {
 show hilora-compile -o "$out/pool.hlp" examples/adapters/*/
 show hilora-validate --deep "$out/pool.hlp"
 show hilora-inspect "$out/pool.hlp"
+show hilora-route "$out/pool.hlp" --embedding examples/prompts/unpaid-invoices.npy

@@ -185,7 +185,12 @@ static bool read_tensor(const hlc_safetensors *table, const char *key, hlc_embed
         return false;
     }
     hlf_dtype dtype = hlc_tensor_dtype_weight(tensor->dtype);
-    bool is_matrix = hlc_tensor_shape(table, tensor, shape, 2) == 2;
+    size_t dims = hlc_tensor_shape(table, tensor, shape, 2);
+    bool is_matrix = dims == 2 || dims == 1;
+    if (dims == 1) { /* one sample */
+        shape[1] = shape[0];
+        shape[0] = 1;
+    }
     bool is_float = dtype == HLF_DTYPE_F16 || dtype == HLF_DTYPE_F32 || dtype == HLF_DTYPE_F64;
     if (!is_matrix)
         hlc_bad_input(faults, table->path, place, "shape %s is no matrix of samples x components",

@@ -14,7 +14,7 @@ typedef struct hlc_embeddings {
     hlc_normalized normalized;
 } hlc_embeddings;
 
-/* Limits against hostile shapes: d <= 65,536, m <= 1,000,000 and the file's own size bound every allocation.
+/* A vector in a safetensors or NumPy file is one sample. Limits against hostile shapes: d <= 65,536, m <= 1,000,000 and the file's own size bound every allocation.
  * Accepted: float16, float32, float64; for .npy also big-endian and Fortran order. Non-finite values (also by the
  * rounding to float32), zero samples, other ranks or dtypes are faults that name file, place and reason.
  * key: the tensor or dataset (ignored for .npy). NULL after adding the faults. */

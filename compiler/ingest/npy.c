@@ -120,10 +120,10 @@ static bool read_shape(literal *l, hlc_npy *out) {
         if (!take(l, ',') && (l->at == l->size || l->text[l->at] != ')'))
             return fail(l, "shape must be a tuple");
     }
-    if (dims != 2)
-        return fail(l, "the array must have two dimensions, samples and components");
-    out->rows = shape[0];
-    out->cols = shape[1];
+    if (dims != 1 && dims != 2)
+        return fail(l, "the array must have two dimensions, samples and components, or be one sample");
+    out->rows = dims == 2 ? shape[0] : 1;
+    out->cols = shape[dims - 1];
     return true;
 }
 

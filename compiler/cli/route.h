@@ -1,0 +1,43 @@
+/* What hilora-route was asked, what came of it, and how it is shown. */
+#ifndef HILORA_CLI_ROUTE_H
+#define HILORA_CLI_ROUTE_H
+
+#include <stdio.h>
+
+#include <hilora/hilora.h>
+
+#include "compiler/cli/common.h"
+
+typedef struct hlc_route_settings {
+    const char *pool, *embedding;
+    uint64_t row;
+    bool row_given, all_scores, explain, json;
+    hl_route_options options; /* the lists are filled in by hlc_route_resolve */
+    /* Names as the command line gives them. */
+    const char **adapters, **allow, **deny;
+    double *weights;
+    size_t adapter_count, allow_count, deny_count;
+    bool allow_given, weights_given;
+} hlc_route_settings;
+
+typedef struct hlc_routing {
+    const hl_pool *pool;
+    const hl_route *route;
+    hl_pool_view pool_view;
+    hl_route_view view;
+} hlc_routing;
+
+/* Fills the settings; answers -1, or the exit status at which the program ends. hlc_route_settings_free in either case. */
+int hlc_route_parse(const hlc_program *program, int argc, char **argv, hlc_route_settings *settings);
+/* Finds the named adapters in the pool. False after a fault for each unknown name. */
+bool hlc_route_resolve(hlc_route_settings *settings, const hl_pool *pool, hlc_faults *faults);
+void hlc_route_settings_free(hlc_route_settings *settings);
+
+void hlc_route_print(FILE *stream, const hlc_route_settings *settings, const hlc_routing *routing);
+/* NULL when memory is out. */
+json_t *hlc_route_json(const hlc_route_settings *settings, const hlc_routing *routing);
+
+/* "chosen", "not selected", ... */
+const char *hlc_fate_name(hl_fate fate);
+
+#endif
