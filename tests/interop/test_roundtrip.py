@@ -1,4 +1,4 @@
-"""The checks of roundtrip.py notice what they are for."""
+"""Committed adapters come out of a pool as they went in; and the checks of roundtrip.py notice what they are for."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import roundtrip
-from programs import EXAMPLES, FIXTURES
+from programs import EXAMPLES, FIXTURES, example_adapters
 from tensors import read_tensors
 
 
@@ -59,3 +59,34 @@ def test_the_inspected_document_is_compared():
         bad[path[0]][path[1]][path[2]] = value
         with pytest.raises(AssertionError):
             roundtrip.assert_inspected(bad, folders)
+
+
+OPTIONS = [(), ("--decompose", "raw"), ("--codec", "store"), ("--whiten", "pool", "--shrinkage", "oas")]
+
+
+def peft_s_results(folders):
+    """What PEFT computes from them, as tests/fixtures/README.md has it."""
+    return {folder.name: {name: tensor.float64() for name, tensor in read_tensors(
+        FIXTURES / "peft" / "expected" / f"{folder.name}.safetensors").items()} for folder in folders}
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+def test_the_examples_survive_and_mean_what_peft_makes_of_them(tmp_path, options):
+    pool = roundtrip.assert_survives(example_adapters(), tmp_path, *options)
+    roundtrip.assert_means(pool, peft_s_results(example_adapters()))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+def test_peft_s_corner_cases_survive_and_mean_what_peft_makes_of_them(tmp_path, options):
+    folders = sorted((FIXTURES / "peft" / "adapters").iterdir())
+    pool = roundtrip.assert_survives(roundtrip.with_embeddings(folders, tmp_path), tmp_path, *options)
+    roundtrip.assert_means(pool, peft_s_results(folders))
+
+
+@pytest.mark.parametrize("name", ["y/model.layers.0.self_attn.q_proj", "x/64"])
+def test_another_meaning_is_noticed(example_pool, name):
+    expected = peft_s_results(example_adapters())
+    roundtrip.assert_means(example_pool, expected)
+    expected["medical"][name] = expected["medical"][name] * (1 + 3e-6)
+    with pytest.raises(AssertionError):
+        roundtrip.assert_means(example_pool, expected)

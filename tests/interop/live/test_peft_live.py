@@ -9,6 +9,7 @@ import pytest
 import fresh
 import lora
 import make_peft_fixtures as fixtures
+import roundtrip
 from programs import FIXTURES
 from tensors import read_metadata, read_tensors
 
@@ -55,6 +56,23 @@ def test_a_fresh_combination_is_the_weighted_sum(index, tmp_path):
         x = expected[f"x/{present[0][1].a.shape[1]}"].astype(np.float64)
         update = sum(weight * module.update(x) for weight, module in present)
         assert_close(update, expected[f"y/{name}"], sum(size(module) for _, module in present) * np.linalg.norm(x))
+
+
+@pytest.mark.parametrize("options", [(), ("--decompose", "raw")], ids=" ".join)
+def test_fresh_adapters_survive_a_pool_and_mean_what_peft_makes_of_them(tmp_path, options):
+    rng = np.random.default_rng([fresh.SEED, 2000])
+    cases = {f"fresh-{index}": fresh.make(rng, f"fresh-{index}", tmp_path / f"fresh-{index}")
+             for index in range(fresh.COUNT)}
+    print(cases)
+    for name in cases:
+        roundtrip.write_embeddings(tmp_path / name, rng)
+
+    def by_peft(folder):
+        return {name: fixtures.expected(case.base(), folder / name, 0) for name, case in cases.items()}
+
+    pool = roundtrip.assert_survives([tmp_path / name for name in cases], tmp_path, *options)
+    roundtrip.assert_means(pool, by_peft(tmp_path))
+    roundtrip.assert_means(pool, by_peft(tmp_path / "exported"))
 
 
 @pytest.fixture(scope="module")
