@@ -3,6 +3,7 @@
 HILORA_NUMERICS names the program (default: beside the programs under test); HILORA_SEED repeats a run with that fresh seed.
 """
 
+import atexit
 import os
 import struct
 import subprocess
@@ -22,7 +23,7 @@ SEEDS = [1, 2, 3, FRESH]
 
 
 class Server:
-    """One running program, with one pool in it."""
+    """The running program, with room for 32 pools."""
 
     def __init__(self):
         path = os.environ.get("HILORA_NUMERICS") or programs.bin_folder().parents[1] / "tests" / "unit" / "numerics"
@@ -46,7 +47,9 @@ class Server:
         assert self._process.wait() == 0
 
 
-_shared = Server()
+_server = Server()
+_free_places = list(range(32))
+atexit.register(_server.close)
 
 
 class Adapter:
@@ -72,41 +75,40 @@ class Pool:
     """hlc_pool_stats of a list of samples (m x d float32 arrays, or None)."""
 
     def __init__(self, samples, shrinkage=POOL, number=0.0, whiten=False, threads=1, d=None):
-        self._server = Server()
+        self._place = _free_places.pop()
         self.d, self.count = d or next(s.shape[1] for s in samples if s is not None), len(samples)
         flat = np.concatenate([np.asarray(s, np.float32).ravel() for s in samples if s is not None] + [np.zeros(0, np.float32)])
         m = [0 if s is None else len(s) for s in samples]
-        done, _ = self._server.call(_FIT, self.d, shrinkage, number, whiten, threads, *m, floats=flat)
+        done, _ = _server.call(_FIT, self._place, self.d, shrinkage, number, whiten, threads, *m, floats=flat)
         self._read(done[0])
 
     def derive(self, shrinkage=POOL, number=0.0, threads=1):
         """Becomes the pool derived from what it stores."""
-        done, _ = self._server.call(_DERIVE, shrinkage, number, threads)
+        done, _ = _server.call(_DERIVE, self._place, shrinkage, number, threads)
         self._read(done[0])
 
     def _read(self, done):
         if not done:
             raise MemoryError("the fit failed")
-        numbers, _ = self._server.call(_POOL)
+        numbers, _ = _server.call(_POOL, self._place)
         self.rho, self.floor, self.temperature, self.calibrated = numbers[:4]
         self.miss_first, self.miss_third, self.miss_samples, self.log_det = numbers[4:8]
         self.quantiles = numbers[8:15]
         self.whiten = numbers[15:].reshape(self.d, self.d) if len(numbers) > 15 else None
-        adapters = [self._server.call(_ADAPTER, i) for i in range(self.count)]
+        adapters = [_server.call(_ADAPTER, self._place, i) for i in range(self.count)]
         self.adapters = [Adapter(self.d, *a) if a[0][0] else None for a in adapters]
         self.bits = numbers.tobytes() + b"".join(a.bits for a in self.adapters if a)
 
     def log_density(self, i, z):
-        return self._server.call(_DENSITY, i, floats=z)[0]
+        return _server.call(_DENSITY, self._place, i, floats=z)[0]
 
     def __del__(self):
-        if hasattr(self, "_server"):
-            self._server.close()
+        _free_places.append(self._place)
 
 
 def qr_r(a):
     m, n = a.shape
-    r, _ = _shared.call(_QR, m, n, doubles=[a.T])
+    r, _ = _server.call(_QR, m, n, doubles=[a.T])
     assert len(r)
     return r.reshape(n, min(m, n)).T
 
@@ -114,34 +116,34 @@ def qr_r(a):
 def svd(a):
     m, n = a.shape
     k = min(m, n)
-    factors, _ = _shared.call(_SVD, m, n, doubles=[a.T])
+    factors, _ = _server.call(_SVD, m, n, doubles=[a.T])
     assert len(factors)
     u, s, vt = np.split(factors, [m * k, m * k + k])
     return u.reshape(k, m).T, s, vt.reshape(n, k).T
 
 
 def quantile(values, level):
-    return _shared.call(_QUANTILE, level, doubles=[np.sort(values)])[0][0]
+    return _server.call(_QUANTILE, level, doubles=[np.sort(values)])[0][0]
 
 
 def gauge(a, b, scale):
     """(status, G_A, G_B, singular values) of A (r x in) and B (out x r)."""
     rank = len(a)
-    numbers, g = _shared.call(_GAUGE, rank, a.shape[1], len(b), scale, doubles=[a, b.T])
+    numbers, g = _server.call(_GAUGE, rank, a.shape[1], len(b), scale, doubles=[a, b.T])
     return numbers[0], g[: rank * rank].reshape(rank, rank), g[rank * rank :].reshape(rank, rank), numbers[1:]
 
 
 def truncate(a, b, scale, keep):
     """(status, A', B', singular values)."""
     rank, d_in, d_out = len(a), a.shape[1], len(b)
-    numbers, _ = _shared.call(_TRUNCATE, rank, d_in, d_out, scale, keep, doubles=[a, b.T])
+    numbers, _ = _server.call(_TRUNCATE, rank, d_in, d_out, scale, keep, doubles=[a, b.T])
     sv, a_out, bt_out = np.split(numbers[1:], np.cumsum([rank, keep * d_in]))
     return numbers[0], a_out.reshape(keep, d_in), bt_out.reshape(keep, d_out).T, sv
 
 
 def raw_importance(a, b, scale):
-    return _shared.call(_IMPORTANCE, len(a), a.shape[1], len(b), scale, doubles=[a, b.T])[0]
+    return _server.call(_IMPORTANCE, len(a), a.shape[1], len(b), scale, doubles=[a, b.T])[0]
 
 
 def squeezed_rank(sv, energy, max_rank=0):
-    return int(_shared.call(_SQUEEZED, energy, max_rank, doubles=[sv])[0][0])
+    return int(_server.call(_SQUEEZED, energy, max_rank, doubles=[sv])[0][0])

@@ -12,6 +12,8 @@
 #include "compiler/stats/calibration.h"
 #include "compiler/stats/gaussian.h"
 
+enum { POOLS = 32 };
+
 enum operation { QR, SVD, QUANTILE, FIT, DERIVE, POOL, ADAPTER, DENSITY, GAUGE, TRUNCATE, IMPORTANCE, SQUEEZED };
 
 typedef struct message {
@@ -87,17 +89,17 @@ static message quantile(const message *request) {
     return reply;
 }
 
-/* d, shrinkage, number, whiten, threads, m of each adapter; the samples. Answers whether it worked. */
+/* pool, d, shrinkage, number, whiten, threads, m of each adapter; the samples. Answers whether it worked. */
 static message fit(const message *request, hlc_pool_stats *pool) {
-    const size_t d = size_argument(request, 0), count = request->doubles - 6;
-    const hlc_stats_options options = {.shrinkage = (hlc_shrinkage)size_argument(request, 1),
-                                       .number = request->d[3],
-                                       .whiten = request->d[4] != 0,
-                                       .threads = size_argument(request, 4)};
+    const size_t d = size_argument(request, 1), count = request->doubles - 7;
+    const hlc_stats_options options = {.shrinkage = (hlc_shrinkage)size_argument(request, 2),
+                                       .number = request->d[4],
+                                       .whiten = request->d[5] != 0,
+                                       .threads = size_argument(request, 5)};
     size_t *m = allocate(count * sizeof *m);
     const float **rows = allocate(count * sizeof *rows), *next = request->f;
     for (size_t i = 0; i < count; i++) {
-        m[i] = size_argument(request, 5 + i);
+        m[i] = size_argument(request, 6 + i);
         rows[i] = m[i] > 0 ? next : NULL;
         next += m[i] * d;
     }
@@ -132,16 +134,16 @@ static hlc_scatter stored_part(const hlc_scatter *from) {
                          .ledoit_wolf = NAN};
 }
 
-/* shrinkage, number, threads: the pool becomes the one derived from what it stores. */
+/* pool, shrinkage, number, threads: the pool becomes the one derived from what it stores. */
 static message derive(const message *request, hlc_pool_stats *pool) {
     hlc_pool_stats derived;
     hlc_scatter *scatters = allocate(pool->count * sizeof *scatters);
     for (size_t i = 0; i < pool->count; i++) {
         scatters[i] = stored_part(&pool->scatter[i]);
     }
-    const hlc_stats_options options = {.shrinkage = (hlc_shrinkage)size_argument(request, 0),
-                                       .number = request->d[2],
-                                       .threads = size_argument(request, 2),
+    const hlc_stats_options options = {.shrinkage = (hlc_shrinkage)size_argument(request, 1),
+                                       .number = request->d[3],
+                                       .threads = size_argument(request, 3),
                                        .whitening = pool->whiten,
                                        .whitening_log_det = pool->whiten_log_det};
     message reply = reply_of(1, 0);
@@ -167,9 +169,9 @@ static message describe_pool(const hlc_pool_stats *pool) {
     return reply;
 }
 
-/* m, q, tau, oas, ledoit_wolf, rho, lambda, log_norm, calibrated, deviation, the quantiles, sv, w, the values; mean, basis. */
+/* pool, adapter: m, q, tau, oas, ledoit_wolf, rho, lambda, log_norm, calibrated, deviation, the quantiles, sv, w, the values; mean, basis. */
 static message describe_adapter(const message *request, const hlc_pool_stats *pool) {
-    const size_t i = size_argument(request, 0);
+    const size_t i = size_argument(request, 1);
     const hlc_scatter *scatter = &pool->scatter[i];
     const hlc_gaussian *gaussian = &pool->gaussian[i];
     const hlc_calibration *calibration = &pool->calibration[i];
@@ -199,8 +201,9 @@ static message describe_adapter(const message *request, const hlc_pool_stats *po
     return reply;
 }
 
+/* pool, adapter; queries. */
 static message density(const message *request, const hlc_pool_stats *pool) {
-    const size_t i = size_argument(request, 0), n = request->floats / pool->d;
+    const size_t i = size_argument(request, 1), n = request->floats / pool->d;
     message reply = reply_of(n, 0);
     for (size_t k = 0; k < n; k++) {
         reply.d[k] = hlc_log_density(&pool->scatter[i], &pool->gaussian[i], request->f + k * pool->d);
@@ -243,7 +246,15 @@ static message squeezed(const message *request) {
     return reply;
 }
 
-static message serve(const message *request, hlc_pool_stats *pool) {
+static hlc_pool_stats *pool_argument(const message *request, hlc_pool_stats *pools) {
+    const size_t i = size_argument(request, 0);
+    if (i >= POOLS) {
+        abort();
+    }
+    return &pools[i];
+}
+
+static message serve(const message *request, hlc_pool_stats *pools) {
     switch ((enum operation)request->d[0]) {
     case QR:
         return qr(request);
@@ -252,15 +263,15 @@ static message serve(const message *request, hlc_pool_stats *pool) {
     case QUANTILE:
         return quantile(request);
     case FIT:
-        return fit(request, pool);
+        return fit(request, pool_argument(request, pools));
     case DERIVE:
-        return derive(request, pool);
+        return derive(request, pool_argument(request, pools));
     case POOL:
-        return describe_pool(pool);
+        return describe_pool(pool_argument(request, pools));
     case ADAPTER:
-        return describe_adapter(request, pool);
+        return describe_adapter(request, pool_argument(request, pools));
     case DENSITY:
-        return density(request, pool);
+        return density(request, pool_argument(request, pools));
     case GAUGE:
         return gauge(request);
     case TRUNCATE:
@@ -274,15 +285,17 @@ static message serve(const message *request, hlc_pool_stats *pool) {
 }
 
 int main(void) {
-    hlc_pool_stats pool = {0};
+    static hlc_pool_stats pools[POOLS];
     message request;
     hlc_linalg_setup();
     while (receive(&request)) {
-        message reply = serve(&request, &pool);
+        message reply = serve(&request, pools);
         answer(&reply);
         release(&request);
         release(&reply);
     }
-    hlc_pool_stats_free(&pool);
+    for (size_t i = 0; i < POOLS; i++) {
+        hlc_pool_stats_free(&pools[i]);
+    }
     return 0;
 }
