@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <hdf5.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -67,9 +68,14 @@ static haddr_t get_end(const H5FD_t *base, H5FD_mem_t type) {
     return fstat(((const descriptor_file *)base)->info.fd, &status) == 0 ? (haddr_t)status.st_size : HADDR_UNDEF;
 }
 
-static herr_t note_error(const descriptor_file *file, int error_number) {
+static void note_error(const descriptor_file *file, int error_number) {
     file->info.watch->error_number = error_number;
-    return -1;
+}
+
+/* True once a write has failed. HDF5 (1.10 at least) frees a file that it cannot flush and yet keeps its identifier, and uses it
+ * again when the process ends. So the failure is noted for our caller and kept from HDF5, which goes on to close into the void. */
+static bool is_void(const descriptor_file *file) {
+    return file->info.watch->error_number != 0;
 }
 
 static herr_t read_file(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t size, void *buffer) {
@@ -82,7 +88,8 @@ static herr_t read_file(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t a
             continue;
         }
         if (n < 0) {
-            return note_error(file, errno);
+            note_error(file, errno);
+            return -1;
         }
         if (n == 0) { /* beyond the end: HDF5 expects zeros */
             memset(at, 0, size);
@@ -103,13 +110,14 @@ static herr_t write_file(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t 
         watch->offset = address;
     }
     const char *at = buffer;
-    while (size) {
+    while (size && !is_void(file)) {
         ssize_t n = pwrite(file->info.fd, at, size, (off_t)address);
         if (n < 0 && errno == EINTR) {
             continue;
         }
         if (n <= 0) {
-            return note_error(file, n < 0 ? errno : EIO);
+            note_error(file, n < 0 ? errno : EIO);
+            break;
         }
         at += n;
         address += (haddr_t)n;
@@ -121,7 +129,10 @@ static herr_t write_file(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t 
 static herr_t truncate_file(H5FD_t *base, hid_t transfer, hbool_t closing) {
     (void)transfer, (void)closing;
     const descriptor_file *file = (const descriptor_file *)base;
-    return ftruncate(file->info.fd, (off_t)file->allocated) == 0 ? 0 : note_error(file, errno);
+    if (!is_void(file) && ftruncate(file->info.fd, (off_t)file->allocated) != 0) {
+        note_error(file, errno);
+    }
+    return 0;
 }
 
 static const H5FD_class_t driver_class = {

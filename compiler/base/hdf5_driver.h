@@ -13,7 +13,7 @@ typedef struct hlc_h5_watch {
     const void *bytes;
     size_t size;
     uint64_t offset; /* UINT64_MAX until it was written */
-    int error_number; /* of the latest read or write that failed; 0 */
+    int error_number; /* of the first write, or the latest read, that failed; else 0. HDF5 does not hear of failed writes. */
 } hlc_h5_watch;
 
 /* Makes a file access property list (an HDF5 identifier) use the driver on `fd`. Both must outlive the file. The caller holds the

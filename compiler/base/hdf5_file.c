@@ -12,8 +12,10 @@ enum { FILTER_SHUFFLE = 2, FILTER_ZSTD = 32015 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+/* Everything is closed by name; a second round when the process ends could only meet what HDF5 failed to close. */
 static void enter(void) {
     pthread_mutex_lock(&lock);
+    H5dont_atexit();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
@@ -207,11 +209,13 @@ struct hlc_h5_writer {
     hid_t file, meta;
     int fd;
     hlc_h5_watch watch;
+    bool told; /* a fault was added */
     chunked *datasets;
     uint32_t dataset_count, dataset_room;
 };
 
-static bool fail_writing(const hlc_h5_writer *writer, const char *place, const char *action, hlc_faults *faults) {
+static bool fail_writing(hlc_h5_writer *writer, const char *place, const char *action, hlc_faults *faults) {
+    writer->told = true;
     return fail(faults, writer->label, place, HLC_FAULT_RESOURCE, action, writer->watch.error_number);
 }
 
@@ -405,7 +409,7 @@ bool hlc_h5_begin_chunks(hlc_h5_writer *writer, uint64_t alignment, hlc_faults *
     H5Gclose(writer->meta);
     herr_t closed = H5Fclose(writer->file);
     writer->meta = H5I_INVALID_HID;
-    writer->file = closed >= 0 ? H5Fopen(writer->label, H5F_ACC_RDWR, access) : H5I_INVALID_HID;
+    writer->file = closed >= 0 && !writer->watch.error_number ? H5Fopen(writer->label, H5F_ACC_RDWR, access) : H5I_INVALID_HID;
     bool good = writer->file >= 0 || fail_writing(writer, NULL, "cannot write the pool's tables", faults);
     H5Pclose(access);
     leave();
@@ -477,8 +481,11 @@ bool hlc_h5_write_chunk(hlc_h5_writer *writer, uint32_t dataset, uint64_t row, c
                         hlc_faults *faults) {
     const hsize_t position[3] = {row, 0, 0};
     enter();
-    writer->watch = (hlc_h5_watch){.bytes = bytes, .size = size, .offset = UINT64_MAX};
-    bool good = H5Dwrite_chunk(writer->datasets[dataset].id, H5P_DEFAULT, 0, position, size, bytes) >= 0 && writer->watch.offset != UINT64_MAX;
+    writer->watch.bytes = bytes;
+    writer->watch.size = size;
+    writer->watch.offset = UINT64_MAX;
+    bool good = H5Dwrite_chunk(writer->datasets[dataset].id, H5P_DEFAULT, 0, position, size, bytes) >= 0 &&
+                writer->watch.offset != UINT64_MAX && !writer->watch.error_number;
     if (!good) {
         fail_writing(writer, NULL, "cannot write a chunk", faults);
     }
@@ -499,9 +506,10 @@ bool hlc_h5_close(hlc_h5_writer *writer, hlc_faults *faults) {
     }
     if (writer->file >= 0) {
         good = H5Fclose(writer->file) >= 0 && good;
-        if (!good) {
-            fail_writing(writer, NULL, "cannot finish the pool", faults);
-        }
+    }
+    good = good && !writer->watch.error_number;
+    if (!good && !writer->told) {
+        fail_writing(writer, NULL, "cannot finish the pool", faults);
     }
     leave();
     free(writer->datasets);
