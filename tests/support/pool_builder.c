@@ -46,13 +46,12 @@ static void *checked(void *memory) {
 }
 
 static uint8_t *grow(buffer *b, size_t n) {
-    if (b->capacity - b->size < n) {
+    if (!b->data || b->capacity - b->size < n) {
         b->capacity = 2 * (b->size + n) + 4096;
         b->data = checked(realloc(b->data, b->capacity));
     }
-    memset(b->data + b->size, 0, n);
     b->size += n;
-    return b->data + b->size - n;
+    return memset(b->data + b->size - n, 0, n);
 }
 
 static hlf_string_ref add_string(builder *b, const char *text) {
