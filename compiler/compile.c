@@ -64,6 +64,11 @@ bool hlc_compile(const hlc_compile_options *options, hlc_faults *faults, hlc_com
     *report = (hlc_compile_report){0};
     hlc_linalg_setup();
     bool good = probe_output(options, faults);
+    if (!hlc_linalg_has_room(options->threads)) {
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, options->output, NULL, "raise the limit (ulimit -v), or --threads 1",
+                  "out of memory: LAPACK needs 128 MiB of address space for each of %zu threads", options->threads);
+        good = false;
+    }
     good = hlc_inputs_open(options, &inputs, faults) && good;
     good = good && hlc_plan_make(options, &inputs, &plan, faults) && fit_statistics(options, &inputs, &stats, faults);
     if (good) {

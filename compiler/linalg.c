@@ -24,6 +24,21 @@ void hlc_linalg_setup(void) {
     LAPACKE_set_nancheck(0);
 }
 
+bool hlc_linalg_has_room(size_t threads) {
+    enum { BUFFER = (128 << 20) + (1 << 16) };
+    void **buffers = calloc(threads, sizeof *buffers);
+    size_t count = 0;
+    while (buffers && count < threads && (buffers[count] = malloc(BUFFER))) { /* never touched: no memory is used */
+        count++;
+    }
+    const bool room = buffers && count == threads;
+    while (count) {
+        free(buffers[--count]);
+    }
+    free(buffers);
+    return room;
+}
+
 bool hlc_qr_r(size_t m, size_t n, double *a, double *r) {
     const size_t k = m < n ? m : n;
     if (!addressable(m) || !addressable(n)) {
