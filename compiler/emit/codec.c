@@ -5,9 +5,11 @@
 #define ZSTD_STATIC_LINKING_ONLY /* ZSTD_compressSequences, ZSTD_getFrameHeader, ZSTD_c_literalCompressionMode */
 #include "compiler/emit/codec.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "format/planes.h"
 
@@ -145,15 +147,26 @@ static bool is_frame_of(const void *frame, size_t frame_size, size_t content) {
            ZSTD_findFrameCompressedSize(frame, frame_size) == frame_size;
 }
 
+/* False; errno tells a lack of memory from damage. */
+static bool decoding_failed(size_t result) {
+    errno = ZSTD_getErrorCode(result) == ZSTD_error_memory_allocation ? ENOMEM : 0;
+    return false;
+}
+
 bool hlc_decode_chunk(hlc_encoder *encoder, const void *frame, size_t frame_size, size_t width, size_t n, void *dst) {
     size_t content = content_size(width, n);
-    if (content == 0 || !is_frame_of(frame, frame_size, content) || !reserve(&encoder->decoded, content)) {
+    if (content == 0 || !is_frame_of(frame, frame_size, content)) {
+        errno = 0;
+        return false;
+    }
+    if (!reserve(&encoder->decoded, content)) {
+        errno = ENOMEM;
         return false;
     }
     ZSTD_DCtx_reset(encoder->decompressor, ZSTD_reset_session_only);
     size_t size = ZSTD_decompressDCtx(encoder->decompressor, encoder->decoded.bytes, content, frame, frame_size);
     if (ZSTD_isError(size) || size != content) {
-        return false;
+        return decoding_failed(size);
     }
     hlf_planes_join(dst, encoder->decoded.bytes, width, n);
     return true;
@@ -177,10 +190,11 @@ void *hlc_compress_text(const void *src, size_t size, size_t *out_size) {
 
 bool hlc_decompress_text(const void *frame, size_t frame_size, void *dst, size_t size) {
     if (!is_frame_of(frame, frame_size, size)) {
+        errno = 0;
         return false;
     }
     size_t written = ZSTD_decompress(dst, size, frame, frame_size);
-    return !ZSTD_isError(written) && written == size;
+    return (!ZSTD_isError(written) && written == size) || decoding_failed(written);
 }
 
 uint32_t hlc_zstd_version(void) {

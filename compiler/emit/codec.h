@@ -21,13 +21,14 @@ size_t hlc_encode_bound(size_t width, size_t n);
  * out. Same bytes for the same input and libzstd version, always. */
 size_t hlc_encode_chunk(hlc_encoder *encoder, const void *src, size_t width, size_t n, void *dst, size_t capacity);
 /* Decodes a frame into n elements. False when memory is out, or the frame is damaged, of another size, not alone in its
- * frame_size bytes, or needs a window beyond its content; dst is then undefined. Never more memory than the planes
- * take. */
+ * frame_size bytes, or needs a window beyond its content; dst is then undefined, and errno is ENOMEM in the first case,
+ * 0 else. Never more memory than the planes take. */
 bool hlc_decode_chunk(hlc_encoder *encoder, const void *frame, size_t frame_size, size_t width, size_t n, void *dst);
 
 /* Compresses text (headers, configurations): an ordinary zstd -19 frame; returns a malloc'd buffer, NULL on failure. */
 void *hlc_compress_text(const void *src, size_t size, size_t *out_size);
-/* Decodes one such frame of exactly `size` bytes of content into dst. False when it is damaged or of another size. */
+/* Decodes one such frame of exactly `size` bytes of content into dst. False when memory is out, or it is damaged or of another size;
+ * errno as above. */
 bool hlc_decompress_text(const void *frame, size_t frame_size, void *dst, size_t size);
 
 /* ZSTD_versionNumber(): recorded in the pool. */

@@ -1,5 +1,6 @@
 #include "compiler/pool/pool_file.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,14 @@ void hlc_pool_file_close(hlc_pool_file *pool) {
     *pool = (hlc_pool_file){0};
 }
 
+/* After a decoder of codec.h has failed. */
+static bool decoding_failed(uint64_t offset, const char *what, uint64_t size, hl_diag *diag) {
+    if (errno == ENOMEM) {
+        return hlf_fail(diag, HL_ERR_MEMORY, HL_NO_OFFSET, "out of memory: decoding %llu bytes", (unsigned long long)size) == HL_OK;
+    }
+    return hlf_fail(diag, HL_ERR_CORRUPT, offset, "%s does not decode to %llu bytes", what, (unsigned long long)size) == HL_OK;
+}
+
 bool hlc_decode_side(const hlf_index *index, const hlf_entry_record *entry, hlf_side side, hlc_encoder *coder, void *out, hl_diag *diag) {
     hlf_chunk_shape shape;
     hlf_chunk_record chunk;
@@ -56,8 +65,7 @@ bool hlc_decode_side(const hlf_index *index, const hlf_entry_record *entry, hlf_
         return true;
     }
     if (!hlc_decode_chunk(coder, bytes, chunk.stored, width, shape.bytes / width, out)) {
-        return hlf_fail(diag, HL_ERR_CORRUPT, chunk.offset, "chunk %u does not decode to %llu bytes", shape.chunk,
-                        (unsigned long long)shape.bytes) == HL_OK;
+        return decoding_failed(chunk.offset, "a chunk", shape.bytes, diag);
     }
     return true;
 }
@@ -98,8 +106,10 @@ bool hlc_decode_blob(const hlf_index *index, const hlf_blob_ref *blob, hlc_strin
         return hlf_fail(diag, HL_ERR_MEMORY, HL_NO_OFFSET, "out of memory: %llu bytes", (unsigned long long)blob->size) == HL_OK;
     }
     if (!hlc_decompress_text(hlf_index_blob(index, blob), blob->stored, out->bytes, blob->size)) {
+        const int error_number = errno;
         hlc_string_free(out);
-        return hlf_fail(diag, HL_ERR_CORRUPT, HL_NO_OFFSET, "a text of %llu bytes does not decode", (unsigned long long)blob->size) == HL_OK;
+        errno = error_number;
+        return decoding_failed(index->header.sections[HLF_SECTION_BLOBS].offset + blob->offset, "a text", blob->size, diag);
     }
     out->length = blob->size;
     return true;
