@@ -2,9 +2,9 @@
 
     $(tools/venv.sh bench bench/requirements.txt)/bin/python bench/codec/run.py [--trained DIR] [--json FILE]
 
-Three sets of weights, each as float32, float16 and bfloat16, cut into the chunks of a pool (A, and B transposed, of one
-module): the trained example adapters; with --trained a larger one (bench/codec/train_lora.py makes it); and synthetic ones
-of a 7B model's shape, r = 16, d = 4096. Checks on the way that hilora's frames decode, with the zstd program and with
+Three sets of weights, cut into the chunks of a pool (A, and B transposed, of one module): the trained example adapters, in
+the type each is stored in; with --trained a larger one (bench/codec/train_lora.py makes it), in float32 and cast to the
+16-bit types; and synthetic ones of a 7B model's shape, r = 16, d = 4096, likewise. Checks on the way that hilora's frames decode, with the zstd program and with
 python-zstandard, to the byte planes that NumPy computes.
 """
 
@@ -35,16 +35,22 @@ PASSES = 5
 MOST_CALLS = 10_000  # of ZipNN in a pass: tiny chunks take it long
 
 
-def load_adapters(files: list[Path]) -> list[np.ndarray]:
-    """The float32 A and transposed B matrices of PEFT checkpoints."""
+def load_adapters(files: list[Path], dtype: str | None = None) -> list[np.ndarray]:
+    """The A and transposed B matrices of PEFT checkpoints; with a dtype, those that a pool stores as that dtype."""
     chunks = []
     for path in files:
         with safe_open(path, "np") as tensors:
             for name in tensors.keys():
-                if tensors.get_slice(name).get_dtype() == "F32" and ".lora_" in name:
-                    values = tensors.get_tensor(name)
+                values = tensors.get_tensor(name)
+                if ".lora_" in name and dtype in (None, stored_dtype(values)):
                     chunks.append(np.ascontiguousarray(values.T) if ".lora_B." in name else values)
     return chunks
+
+
+def stored_dtype(values: np.ndarray) -> str:
+    """float32 that holds nothing but bfloat16 values is stored as bfloat16."""
+    holds_bfloat16 = values.dtype == np.float32 and not np.any(values.view(np.uint32) & 0xFFFF)
+    return "bfloat16" if holds_bfloat16 else values.dtype.name
 
 
 def synthetic(modules: int = 16, rank: int = 16, dim: int = 4096) -> list[np.ndarray]:
@@ -129,10 +135,14 @@ def measure(program: Path, chunks: list[np.ndarray], dtype: str, folder: Path) -
     return result
 
 
+def times(factor: float) -> str:
+    return f"{factor:.0f} x" if factor >= 10 else f"{factor:.2f} x"
+
+
 def print_set(title: str, results: dict[str, dict]) -> None:
     first = next(iter(results.values()))
-    sizes = ", ".join(f"{r['bytes'] / 1e6:.1f} MB of {dtype}" for dtype, r in results.items())
-    print(f"\n{title}: {first['chunks']} chunks, {sizes}\n")
+    sizes = ", ".join(f"{r['chunks']} chunks, {r['bytes'] / 1e3:,.0f} kB of {dtype}" for dtype, r in results.items())
+    print(f"\n{title}: {sizes}\n")
     print("| | " + " | ".join(results) + " |\n|---|" + "---|" * len(results))
     print("| order-0 bound per plane | " + " | ".join(f"{r['bytes'] / r['bound']:.3f}" for r in results.values()) + " |")
     for i, method in enumerate(first["methods"]):
@@ -147,8 +157,8 @@ def print_set(title: str, results: dict[str, dict]) -> None:
         cells = []
         for r in results.values():
             m, own = r["methods"][i], next(x for x in r["methods"] if x["name"] == "hilora")
-            cells.append(f"{own['stored'] / m['stored']:.3f} x, {own['compress'] / m['compress']:.2g} x, "
-                         f"{own['decompress'] / m['decompress']:.2g} x")
+            cells.append(f"{own['stored'] / m['stored']:.3f} x, {times(own['compress'] / m['compress'])}, "
+                         f"{times(own['decompress'] / m['decompress'])}")
         if method["name"] != "hilora":
             print(f"| {method['name']} | " + " | ".join(cells) + " |")
 
@@ -156,7 +166,7 @@ def print_set(title: str, results: dict[str, dict]) -> None:
 def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model}, {platform.system()} {platform.release()}"
+    return f"{model}, {platform.system()}"
 
 
 def version_of(package: str) -> str:
@@ -176,20 +186,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the raw figures here")
     options = parser.parse_args()
 
-    sets = {"Example adapters": load_adapters(sorted(options.examples.glob("*/adapter_model.safetensors")))}
+    examples = sorted(options.examples.glob("*/adapter_model.safetensors"))
+    sets = {"Example adapters, as stored": {dtype: load_adapters(examples, dtype) for dtype in DTYPES}}
     if options.trained:
-        sets["Trained LoRA, r = 16, d = 768 and 2,048"] = load_adapters([options.trained / "adapter_model.safetensors"])
-    sets["Synthetic LoRA, r = 16, d = 4,096"] = synthetic()
+        trained = load_adapters([options.trained / "adapter_model.safetensors"])
+        sets["Trained LoRA, r = 16, d = 768 and 2,048"] = dict.fromkeys(DTYPES, trained)
+    sets["Synthetic LoRA, r = 16, d = 4,096"] = dict.fromkeys(DTYPES, synthetic())
     print(f"{datetime.date.today()}; {machine()}; {version_of('zipnn')}; one thread; ratio / compression / "
           f"decompression in GB of weights per second of CPU time, medians of {PASSES} passes over "
           f"{WORKING_SET >> 20} MiB (zstd -19: one pass, once)")
     everything = {}
     with tempfile.TemporaryDirectory() as folder:
         for title, chunks in sets.items():
-            if chunks:
-                everything[title] = {d: measure(options.program, chunks, d, Path(folder)) for d in DTYPES}
-                print_set(title, everything[title])
-    first = next(iter(everything.values()))["float32"]
+            results = {d: measure(options.program, c, d, Path(folder)) for d, c in chunks.items() if c}
+            if results:
+                everything[title] = results
+                print_set(title, results)
+    first = everything["Synthetic LoRA, r = 16, d = 4,096"]["float32"]
     print(f"\nlibzstd {first['zstd']}. All frames of hilora checked with python-zstandard"
           f"{' and the zstd program' if shutil.which('zstd') else ''}.")
     if options.json:
