@@ -9,9 +9,11 @@
 #include "compiler/emit/writer.h"
 #include "compiler/linalg.h"
 
+/* With no samples at all the statistics are empty: they are fitted in one dimension, for want of any, and then have none. */
 static bool fit_statistics(const hlc_compile_options *options, const hlc_inputs *inputs, hlc_pool_stats *stats, hlc_faults *faults) {
     hlc_stats_options stats_options = options->stats;
     stats_options.threads = options->threads;
+    stats_options.whiten = options->stats.whiten && inputs->dim;
     const float **samples = calloc(inputs->count, sizeof *samples);
     size_t *counts = calloc(inputs->count, sizeof *counts);
     bool good = samples && counts;
@@ -24,8 +26,10 @@ static bool fit_statistics(const hlc_compile_options *options, const hlc_inputs 
     if (good && options->progress.report) {
         options->progress.report(options->progress.user, "fitting statistics", 0, 1);
     }
-    good = good && hlc_pool_stats_fit(samples, counts, inputs->count, inputs->dim, &stats_options, stats);
-    if (!good) {
+    good = good && hlc_pool_stats_fit(samples, counts, inputs->count, inputs->dim ? inputs->dim : 1, &stats_options, stats);
+    if (good) {
+        stats->d = inputs->dim;
+    } else {
         hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, options->output, "statistics", NULL,
                   "out of memory, or a decomposition of the samples did not converge");
     }
