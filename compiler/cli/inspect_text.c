@@ -28,6 +28,14 @@ static void print_optional(const hlf_index *index, hlf_string_ref ref) {
     }
 }
 
+static void print_if_any(const hlf_index *index, const char *name, hlf_string_ref ref) {
+    if (ref.length) {
+        label(name);
+        print_ref(index, ref);
+        printf("\n");
+    }
+}
+
 static void print_hex(const uint8_t *bytes, size_t size) {
     for (size_t i = 0; i < size; i++) {
         printf("%02x", bytes[i]);
@@ -62,27 +70,19 @@ static void print_encoder(const hlf_index *index) {
         return;
     }
     print_optional(index, pool->encoder);
-    if (pool->encoder_revision.length) {
-        fputs(" revision ", stdout);
-        print_ref(index, pool->encoder_revision);
-    }
     printf("\n");
+    print_if_any(index, "revision", pool->encoder_revision);
     label("embeddings");
-    printf("dimension %u, %s", pool->dim, pool->normalized < 3 ? lengths[pool->normalized] : "?");
-    if (pool->prefix.length) {
-        fputs(", prefix \"", stdout);
-        print_ref(index, pool->prefix);
-        fputs("\"\n", stdout);
-    } else {
-        fputs(", no prefix\n", stdout);
-    }
+    printf("dimension %u, %s%s\n", pool->dim, pool->normalized < 3 ? lengths[pool->normalized] : "?",
+           pool->prefix.length ? "" : ", no prefix");
+    print_if_any(index, "prefix", pool->prefix);
 }
 
 static void print_misses(const hlf_pool_record *pool) {
     label("misses");
     if (pool->miss_samples) {
         print_share(pool->miss_first, 0);
-        fputs(" % not ranked first, ", stdout);
+        fputs(" % not first, ", stdout);
         print_share(pool->miss_third, 0);
         printf(" %% not among 3, of %llu left out in turn\n", (unsigned long long)pool->miss_samples);
     } else {
@@ -100,7 +100,9 @@ static void print_statistics(const hlf_index *index) {
     if (isfinite(pool->rho)) {
         printf(" (rho %.4g)", pool->rho);
     }
-    printf("%s, temperature %.4g nats, floor %.3g\n", pool->whitening ? ", whitened" : "", pool->temperature, pool->floor);
+    printf("%s, floor %.3g\n", pool->whitening ? ", whitened" : "", pool->floor);
+    label("temperature");
+    printf("%.4g nats\n", pool->temperature);
     if (pool->calibrated) {
         label("quantiles");
         for (int k = 0; k < HLF_QUANTILES; k++) {
@@ -138,11 +140,8 @@ static void print_pool(const hlc_inspection *inspection) {
     printf("\n");
     label("base model");
     print_optional(index, pool->base_model);
-    if (pool->base_revision.length) {
-        fputs(" revision ", stdout);
-        print_ref(index, pool->base_revision);
-    }
     printf("\n");
+    print_if_any(index, "revision", pool->base_revision);
     print_encoder(index);
     label("codec");
     if (index->header.codec == HLF_CODEC_ZSTD) {
@@ -267,7 +266,9 @@ static void print_adapter(const hlc_inspection *inspection) {
     printf("\n");
     label("from");
     print_ref(index, record->source_name);
-    printf(" of %s, SHA-256\n", hlc_cli_bytes_text(a, record->source_size));
+    printf("\n");
+    label("");
+    printf("%s, of SHA-256\n", hlc_cli_bytes_text(a, record->source_size));
     label("");
     print_hex(record->source_sha256, HLF_SHA256_SIZE);
     printf("\n");
