@@ -16,8 +16,9 @@
 enum {
     MOST_SAMPLES = 1000000,
     MOST_DIM = 65536,
-    MOST_TEXT = 65536,       /* bytes of encoder, revision or prefix */
-    BLOCK_ELEMENTS = 1 << 18 /* converted at a time */
+    MOST_COMPONENTS = 1 << 30, /* of all samples: 4 GiB as float32 */
+    MOST_TEXT = 65536,         /* bytes of encoder, revision or prefix */
+    BLOCK_ELEMENTS = 1 << 18   /* converted at a time */
 };
 
 /* A matrix of floating-point numbers as it lies in a file. */
@@ -33,7 +34,7 @@ static bool check_shape(const char *path, const char *place, uint64_t rows, uint
     if (rows == 0 || cols == 0)
         hlc_bad_input(faults, path, place, "the matrix is empty: %" PRIu64 " samples of dimension %" PRIu64, rows,
                       cols);
-    else if (rows > MOST_SAMPLES || cols > MOST_DIM)
+    else if (rows > MOST_SAMPLES || cols > MOST_DIM || rows * cols > MOST_COMPONENTS)
         hlc_bad_input(faults, path, place,
                       "%" PRIu64 " samples of dimension %" PRIu64 " are too many; at most %d of %d are read", rows,
                       cols, MOST_SAMPLES, MOST_DIM);

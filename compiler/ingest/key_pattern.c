@@ -163,6 +163,13 @@ void hlc_key_pattern_free(hlc_key_pattern *pattern) {
     pattern->code = NULL;
 }
 
+size_t hlc_key_pattern_size(const hlc_key_pattern *pattern) {
+    size_t size = 0;
+    if (pattern->code)
+        pcre2_pattern_info(pattern->code, PCRE2_INFO_SIZE, &size);
+    return size;
+}
+
 bool hlc_matcher_init(hlc_matcher *matcher) {
     *matcher = (hlc_matcher){
         .data = pcre2_match_data_create(1, NULL), .context = pcre2_match_context_create(NULL), .steps_left = all_steps};
@@ -181,7 +188,7 @@ void hlc_matcher_free(hlc_matcher *matcher) {
     *matcher = (hlc_matcher){0};
 }
 
-static bool spend(hlc_matcher *matcher, uint64_t steps) {
+bool hlc_matcher_spend(hlc_matcher *matcher, uint64_t steps) {
     if (matcher->steps_left < steps) {
         matcher->steps_left = 0;
         return false;
@@ -192,7 +199,7 @@ static bool spend(hlc_matcher *matcher, uint64_t steps) {
 
 static hlc_match match_within(const hlc_key_pattern *pattern, hlc_matcher *matcher, const char *path, size_t length,
                               uint32_t steps) {
-    if (!spend(matcher, steps))
+    if (!hlc_matcher_spend(matcher, steps))
         return HLC_MATCH_SPENT;
     pcre2_set_match_limit(matcher->context, steps);
     int result = pcre2_match(pattern->code, (PCRE2_SPTR)path, length, 0, 0, matcher->data, matcher->context);
@@ -205,7 +212,7 @@ static hlc_match match_within(const hlc_key_pattern *pattern, hlc_matcher *match
 
 hlc_match hlc_key_pattern_match(const hlc_key_pattern *pattern, hlc_matcher *matcher, const char *path, size_t length) {
     if (!pattern->code) {
-        if (!spend(matcher, 1 + length / LITERAL_CHUNK))
+        if (!hlc_matcher_spend(matcher, 1 + length / LITERAL_CHUNK))
             return HLC_MATCH_SPENT;
         return literal_matches(pattern, path, length) ? HLC_MATCH_YES : HLC_MATCH_NO;
     }

@@ -40,9 +40,13 @@ enum { HLC_PATTERN_ERROR_SIZE = 192 };
 bool hlc_key_pattern_compile(hlc_key_pattern *pattern, hlc_pattern_form form, const char *text, size_t length,
                              char error[HLC_PATTERN_ERROR_SIZE]);
 void hlc_key_pattern_free(hlc_key_pattern *pattern);
+/* Bytes of memory that the compiled pattern takes: a few characters can stand for many. */
+size_t hlc_key_pattern_size(const hlc_key_pattern *pattern);
 
 bool hlc_matcher_init(hlc_matcher *matcher);
 void hlc_matcher_free(hlc_matcher *matcher);
+/* Uses up steps for work that is done elsewhere. False when they are spent. */
+bool hlc_matcher_spend(hlc_matcher *matcher, uint64_t steps);
 /* path: UTF-8. */
 hlc_match hlc_key_pattern_match(const hlc_key_pattern *pattern, hlc_matcher *matcher, const char *path, size_t length);
 

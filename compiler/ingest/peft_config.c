@@ -12,7 +12,8 @@
 enum {
     MOST_VALUES = 500000,  /* JSON values of a configuration, which bounds the memory of its tree */
     MOST_PATTERNS = 65536, /* of one map */
-    MOST_UNKNOWN = 20      /* unknown keys that are named */
+    MOST_PATTERN_BYTES = 64 << 20,
+    MOST_UNKNOWN = 20 /* unknown keys that are named */
 };
 
 static const char drop_remedy[] = "--drop-extras leaves it out";
@@ -23,6 +24,7 @@ typedef struct config_reader {
     hlc_faults *faults;
     bool drop_extras;
     size_t unknown, refusals;
+    size_t pattern_bytes; /* of all compiled patterns */
 } config_reader;
 
 static void add_fault(const hlc_peft_config *config, hlc_faults *faults, hlc_severity severity, const char *key,
@@ -118,6 +120,7 @@ static void read_pattern(config_reader *reader, const char *map_key, const char 
     } else {
         entry->value = json_number_value(value);
         map->count++;
+        reader->pattern_bytes += hlc_key_pattern_size(&entry->pattern);
     }
 }
 
@@ -142,9 +145,13 @@ static bool read_patterns(config_reader *reader, const char *key, const json_t *
         const json_t *constant;
         json_t *iterated;
     } object = {value};
-    for (void *at = json_object_iter(object.iterated); at; at = json_object_iter_next(object.iterated, at))
+    void *at = json_object_iter(object.iterated);
+    for (; at && reader->pattern_bytes <= MOST_PATTERN_BYTES; at = json_object_iter_next(object.iterated, at))
         read_pattern(reader, key, json_object_iter_key(at), json_object_iter_key_len(at), json_object_iter_value(at),
                      ranks, map);
+    if (at)
+        refuse(reader, key, "write simpler patterns", "the patterns need more than %d MiB of memory",
+               MOST_PATTERN_BYTES >> 20);
     return reader->refusals == refusals;
 }
 

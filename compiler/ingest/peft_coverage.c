@@ -7,6 +7,8 @@
 #include "compiler/ingest/json_scan.h"
 #include "compiler/ingest/order.h"
 
+enum { STEPS_OF_A_SEARCH = 20 };
+
 /* A value of target_modules or exclude_modules: a list of names, each of which stands for every path that ends with it,
  * or a regular expression for whole paths. */
 typedef struct module_set {
@@ -68,8 +70,10 @@ static set_state read_set(const hlc_peft_config *config, const char *key, module
                : SET_ABSENT;
 }
 
-static bool find_name(module_set *set, const char *name, size_t length) {
+static bool find_name(module_set *set, hlc_matcher *matcher, const char *name, size_t length) {
     size_t low = 0, high = set->count;
+    if (!hlc_matcher_spend(matcher, STEPS_OF_A_SEARCH * (1 + length / 64)))
+        return false;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         uint32_t i = set->order[middle];
@@ -94,11 +98,11 @@ static bool set_holds(module_set *set, hlc_matcher *matcher, const hlc_string *p
         hlc_match match = hlc_key_pattern_match(&set->pattern, matcher, path->bytes, path->length);
         return match == HLC_MATCH_YES || (match != HLC_MATCH_NO && in_doubt);
     }
-    bool found = *whole = find_name(set, path->bytes, path->length);
+    bool found = *whole = find_name(set, matcher, path->bytes, path->length);
     for (size_t at = 0; at < path->length; at++)
         if (path->bytes[at] == '.')
-            found |= find_name(set, path->bytes + at + 1, path->length - at - 1);
-    return found;
+            found |= find_name(set, matcher, path->bytes + at + 1, path->length - at - 1);
+    return matcher->steps_left > 0 ? found : in_doubt;
 }
 
 /* The first segment of digits that has two segments before it and one behind. */
@@ -176,7 +180,7 @@ static bool check_targets(hlc_peft_config *config, const hlc_target *targets, si
         else if (layers && !set.is_pattern && !whole && (!layer_of(path, &layer) || !layer_is_listed(layers, layer)))
             note(&other_layers, path->bytes, path->length);
     }
-    for (size_t i = 0; state == SET_THERE && i < set.count; i++)
+    for (size_t i = 0; state == SET_THERE && config->matcher.steps_left > 0 && i < set.count; i++)
         if (!set.used[i])
             note(&unused, set.names[i], set.lengths[i]);
     warn(config, "target_modules", &missing, "modules of the file that it does not name", faults);

@@ -267,6 +267,7 @@ START_TEST(extras_are_refused_by_name_or_dropped_by_name) {
         {"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", "trained tokens"},
         {"base_model.model.something", "no LoRA weight that is known"},
         {"base_model.model.randlora.weight", "a module saved whole"},
+        {"base_model.model.road_classifier.weight", "a module saved whole"},
     };
     enum { EXTRAS = sizeof extras / sizeof *extras };
     write_config("");
@@ -503,6 +504,7 @@ START_TEST(modules_that_the_config_does_not_name_are_warned_about) {
         "\"target_modules\": \"all-linear\"",
         "\"target_modules\": \"model\\\\..*_proj\"",
         "\"target_modules\": \"(?i)unreadable\"",
+        "\"target_modules\": \"(?=m)x*+m.*\\\\w\"",
         "\"target_modules\": [\"q_proj\", \"v_proj\"], \"layers_to_transform\": [0, 1]",
         "\"target_modules\": [\"q_proj\", \"v_proj\"], \"layers_to_transform\": [7], \"layers_pattern\": \"layers\"",
         "\"target_modules\": null, \"layers_to_transform\": []",
@@ -512,6 +514,34 @@ START_TEST(modules_that_the_config_does_not_name_are_warned_about) {
         ck_assert_ptr_nonnull(open_it(false));
         assert_silent();
     }
+}
+END_TEST
+
+START_TEST(hostile_paths_and_lists_are_compared_in_bounded_time) {
+    size_t count = 4000, at = 1;
+    char *text = malloc(count * 2 * 2300), *list = malloc(1 << 20);
+    char dots[2100];
+    memset(dots, '.', sizeof dots);
+    dots[sizeof dots - 1] = '\0';
+    text[0] = '{';
+    for (size_t i = 0; i < count; i++)
+        at += (size_t)sprintf(
+            text + at, "\"m%zu%s.lora_%c.weight\":{\"dtype\":\"F32\",\"shape\":[1,1],\"data_offsets\":[%zu,%zu]},",
+            i / 2, dots, i % 2 ? 'A' : 'B', 4 * i, 4 * i + 4);
+    text[at - 1] = '}';
+    write_safetensors_sized(weights, text, at, NULL, 4 * count);
+    at = (size_t)sprintf(list, "{\"peft_type\": \"LORA\", \"r\": 1, \"target_modules\": [\"x\"");
+    for (size_t i = 0; i < 400; i++)
+        at += (size_t)sprintf(list + at, ", \"%.*s\"", (int)i + 1600, dots);
+    strcpy(list + at, "]}");
+    write_text(config, list);
+    struct timespec start, end;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    ck_assert_ptr_nonnull(open_it(false));
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    ck_assert_int_lt(end.tv_sec - start.tv_sec, 60);
+    free(text);
+    free(list);
 }
 END_TEST
 
@@ -568,6 +598,7 @@ int main(void) {
     tcase_add_test(all, a_missing_config_is_named_unless_the_dialect_is);
     tcase_add_test(all, a_config_of_another_kind_is_the_only_fault);
     tcase_add_test(all, modules_that_the_config_does_not_name_are_warned_about);
+    tcase_add_test(all, hostile_paths_and_lists_are_compared_in_bounded_time);
     tcase_add_test(all, an_alpha_of_zero_is_warned_about);
     tcase_add_test(all, a_million_tensors_are_handled_in_time);
     suite_add_tcase(suite, all);

@@ -307,6 +307,15 @@ START_TEST(shapes_beyond_the_limits_are_refused) {
     ck_assert_ptr_null(read_embeddings("x.safetensors", "e"));
     assert_error("tensor 'e'", "too many");
     free(zeros);
+    write_tensors("", "e", "F16", "[1000000,65536]", NULL, 0);
+    ck_assert_ptr_null(read_embeddings("x.safetensors", "e"));
+    char header[256];
+    snprintf(header, sizeof header, "{\"e\":{\"dtype\":\"F16\",\"shape\":[32768,32769],\"data_offsets\":[0,%llu]}}",
+             2ull * 32768 * 32769);
+    write_safetensors("x.safetensors", header, NULL, 0);
+    ck_assert_int_eq(truncate("x.safetensors", (off_t)(8 + strlen(header) + 2ull * 32768 * 32769)), 0);
+    ck_assert_ptr_null(read_embeddings("x.safetensors", "e"));
+    assert_error("tensor 'e'", "too many");
 }
 END_TEST
 

@@ -114,6 +114,7 @@ START_TEST(headers_that_are_no_json_object_are_refused) {
     assert_header_refused("{\"a\":{\"x\":\"\\ud800\"}}", 0, NULL, "surrogate");
     assert_header_refused("{\"a\":{\"x\":\"\\ud800\\u0041\"}}", 0, NULL, "surrogate");
     assert_header_refused("{\"a\":{\"x\":\"\\udc00\"}}", 0, NULL, "surrogate");
+    assert_header_refused("{\"a\":{\"x\":\"\\udc00\\udc00\"}}", 0, NULL, "surrogate");
     assert_header_refused("{\"a\":{\"x\":\"tab\there\"}}", 0, NULL, "control character");
     assert_header_refused("{\"a\":{\"x\":\"open}}", 0, "byte 18", "string does not end");
     assert_header_refused("{\"a\":{\"x\":trueX}}", 0, NULL, "comma or }");
@@ -271,6 +272,14 @@ START_TEST(every_layout_fault_is_reported) {
     assert_error("tensor 'c'", "a hole");
     assert_error("tensor 'c'", "before it starts");
     assert_error(NULL, "14 trailing bytes");
+    forget_faults();
+    write_safetensors(
+        FILE_NAME,
+        "{" ENTRY("a", "U8", "[9]", 0, 9) "," ENTRY("b", "U8", "[2]", 2, 4) "," ENTRY("c", "U8", "[1]", 9, 10) "}",
+        NULL, 10);
+    ck_assert_ptr_null(hlc_safetensors_open(FILE_NAME, faults));
+    assert_error("tensor 'b'", "overlaps");
+    ck_assert_uint_eq(hlc_faults_errors(faults), 1);
 }
 END_TEST
 
