@@ -9,6 +9,8 @@ foreach(header IN LISTS HILORA_PUBLIC_HEADERS)
     DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/hilora" COMPONENT development)
 endforeach()
 
+# From the folder of hilora.pc to the prefix, so that the installed tree can be moved.
+file(RELATIVE_PATH HILORA_PC_TO_PREFIX "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/prefix")
 configure_file("${PROJECT_SOURCE_DIR}/cmake/hilora.pc.in" "${CMAKE_CURRENT_BINARY_DIR}/hilora.pc" @ONLY)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/hilora.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)
 
