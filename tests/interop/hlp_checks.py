@@ -54,8 +54,8 @@ def check_pool(pool, p):
     known = dict(normalized=2, shrinkage=3, whitening=1, decompose=2, gate=2, variance_norm=1)
     need([p[field] <= most for field, most in known.items()], "pool: enumerations")
     need(p["dim"] <= 65536 and p["stride"] == -(-int(p["dim"]) // 16) * 16, "pool: dim or stride")
-    numbers = [p[field] for field in ("floor", "temperature", "whiten_log_det", "energy", "gamma", "nucleus_p", "familiar")]
-    need(np.isfinite(numbers), "pool: numbers")
+    numbers = ("floor", "temperature", "whiten_log_det", "energy", "gamma", "nucleus_p", "familiar")
+    need(np.isfinite([p[field] for field in numbers]), "pool: numbers")
     need(p["dim"] == 0 or (p["temperature"] > 0 and p["floor"] > 0), "pool: temperature or floor")
     need(0 < p["gamma"] <= 1 and 0 < p["nucleus_p"] <= 1 and 0 <= p["familiar"] <= 0.5, "pool: routing defaults")
     need([p[field] >= 1 for field in ("top_k", "wide_k", "max_adapters")], "pool: routing defaults")
@@ -98,7 +98,8 @@ def check_adapters(pool):
     need((a["flags"] < 32) & (a["decomposition"] <= 1) & (a["dialect"] <= 3), "adapter: flags or enumerations")
     need(~np.isnan(a["threshold"]) & np.isfinite(a["squeeze_error"]), "adapter: numbers")
     for blob in (a["config"], a["header"]):
-        need((blob["stored"] <= end) & (blob["offset"] <= end - np.minimum(blob["stored"], end)), "blob outside its section")
+        left = end - np.minimum(blob["stored"], end)
+        need((blob["stored"] <= end) & (blob["offset"] <= left), "blob outside its section")
 
 
 def check_entries(pool):
@@ -108,7 +109,8 @@ def check_entries(pool):
     need(e["module"] < len(pool.modules), "entry: module")
     need(np.bincount(e["module"], minlength=len(pool.modules)) == pool.modules["adapters"], "module: adapters")
     need((np.diff(e["module"].astype("i8")) > 0) | np.isin(np.arange(1, len(e)), first), "entry: order of modules")
-    need((e["rank"] >= 1) & (e["rank"] <= e["source_rank"]) & (e["source_rank"] <= 65535) & (e["flags"] < 4), "entry: rank or flags")
+    need((e["rank"] >= 1) & (e["rank"] <= e["source_rank"]) & (e["source_rank"] <= 65535), "entry: rank")
+    need(e["flags"] < 4, "entry: flags")
     gauged, squeezed = e["flags"] & GAUGE != 0, e["flags"] & SQUEEZED != 0
     need(squeezed | (e["rank"] == e["source_rank"]), "entry: source_rank")
     need(gauged == (e["chunk_gauge"] != NONE), "entry: gauge")

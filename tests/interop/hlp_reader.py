@@ -1,4 +1,4 @@
-"""Independent reader of .hlp pools, written from docs/FORMAT.md alone: numpy, zstandard, xxhash; no HDF5, no project code."""
+"""Independent reader of .hlp pools, written from docs/FORMAT.md alone: no HDF5, no code of the project."""
 
 import hashlib
 import mmap
@@ -31,16 +31,19 @@ def record(text):
 
 
 SECTIONS = {  # id: name, dtype of an element
-    1: ("pool", record("S:base_model,base_revision,encoder,encoder_revision,prefix,tool u4:dim,stride,normalized,shrinkage,"
-                       "whitening,decompose,calibrated,max_rank f8:rho,floor,temperature,whiten_log_det f8x7:quantiles "
+    1: ("pool", record("S:base_model,base_revision,encoder,encoder_revision,prefix,tool "
+                       "u4:dim,stride,normalized,shrinkage,whitening,decompose,calibrated,max_rank "
+                       "f8:rho,floor,temperature,whiten_log_det f8x7:quantiles "
                        "f8:miss_first,miss_third u8:miss_samples f8:energy,gamma,nucleus_p,familiar "
                        "u4:top_k,wide_k,max_adapters,gate,variance_norm,rivals V72:reserved")),
     2: ("strings", np.dtype("u1")),
-    3: ("adapters", record("S:name,base_model,base_revision,source_name u8:first_entry,entries,rocs,parameters,source_size,"
-                           "stored_size u4:rank,flags,decomposition,dialect u1x32:content_sha256,source_sha256 "
-                           "B:config,header f8:threshold,squeeze_error V80:reserved")),
+    3: ("adapters", record("S:name,base_model,base_revision,source_name "
+                           "u8:first_entry,entries,rocs,parameters,source_size,stored_size "
+                           "u4:rank,flags,decomposition,dialect u1x32:content_sha256,source_sha256 B:config,header "
+                           "f8:threshold,squeeze_error V80:reserved")),
     4: ("modules", record("S:name u4:kind,adapters u8:d_in,d_out u4x8:geometry V16:reserved")),
-    5: ("entries", record("u4:module,rank,source_rank,flags u1:source_dtype_a,source_dtype_b,stored_dtype_a,stored_dtype_b "
+    5: ("entries", record("u4:module,rank,source_rank,flags "
+                          "u1:source_dtype_a,source_dtype_b,stored_dtype_a,stored_dtype_b "
                           "u4:chunk_a,chunk_b,chunk_gauge f8:scale,squeeze_error u8:first_roc V16:reserved")),
     6: ("chunks", record("u8:offset,checksum u4:stored,row,filter_mask V4:reserved")),
     7: ("stats", record("u4:m,q u8:first_row,first_leverage f8:tau,rho,lambda,log_norm,deviation f8x7:quantiles "
@@ -60,7 +63,7 @@ def floats(bits, dtype):
 
 
 def widen(bits, source, target):
-    """Bit patterns in a wider type: finite numbers by value, infinities and NaNs by their bits, the payload shifted up."""
+    """Bit patterns in a wider type: finite numbers by value, infinities and NaNs by their bits."""
     if source == target:
         return bits
     (exponent, mantissa), (wide_exponent, wide_mantissa) = FORMS[source], FORMS[target]
@@ -87,7 +90,7 @@ def decompress(frame, size, what):
 
 
 class Pool:
-    """`pool`, `adapters`, `modules`, `entries`, `chunks`, `stats`, ... are the tables, arrays with the text's field names."""
+    """`pool`, `adapters`, `modules`, `entries`, `chunks`, `stats`, ...: the tables, with the text's names of fields."""
 
     def __init__(self, path):
         with open(path, "rb") as file:
@@ -108,7 +111,7 @@ class Pool:
     def _read_header(self):
         data, size = self.data, len(self.data)
         need(data[:8] == b"\x89HLP\r\n\x1a\n", "magic")
-        major, self.minor, endian, stated, header, count, required, _, codec, _ = struct.unpack_from("<HHIQIIQQII", data, 8)
+        major, self.minor, endian, stated, header, count, required, _, codec = struct.unpack_from("<HHIQIIQQI", data, 8)
         need(major == 1, "major version")
         need(endian == 0x0A0B0C0D, "endian tag")
         need(struct.unpack_from("<Q", data, 4088)[0] == checksum(data[:4088]), "checksum of the header")
@@ -120,7 +123,8 @@ class Pool:
         for at in range(256, 256 + 40 * count, 40):
             ident, kind, offset, length, check, width, reserved = struct.unpack_from("<IIQQQII", data, at)
             need(ident not in self.sections and (self.minor or ident in SECTIONS and not reserved), "section table")
-            need(offset == 0 if length == 0 else offset % 64 == 0 and offset >= HEADER + SUPERBLOCK, "place of a section")
+            placed = offset % 64 == 0 and offset >= HEADER + SUPERBLOCK
+            need(placed if length else offset == 0, "place of a section")
             need(offset <= size and length <= size - offset, "section outside the file")
             if ident in SECTIONS:
                 dtype = SECTIONS[ident][1]
@@ -182,7 +186,8 @@ class Pool:
         first, rank = int(self.entries[entry]["first_roc"]), int(self.entries[entry]["rank"])
         values = self.section(12)[first:first + rank]
         decomposed = self.entries[entry]["flags"] != 0
-        need(not decomposed or np.isfinite(values).all() and values[-1] >= 0 and (np.diff(values) <= 0).all(), "importance")
+        descend = np.isfinite(values).all() and values[-1] >= 0 and (np.diff(values) <= 0).all()
+        need(descend or not decomposed, "importance")
         return values
 
     def statistics(self, adapter):
@@ -202,8 +207,10 @@ class Pool:
 
     def section(self, ident):
         """The array of a section whose checksum is checked when it is used."""
-        need(checksum(getattr(self, SECTIONS[ident][0]).tobytes()) == self.sections[ident][2], f"checksum of section {ident}")
-        return getattr(self, SECTIONS[ident][0])
+        name = SECTIONS[ident][0]
+        array = getattr(self, name)
+        need(checksum(array.tobytes()) == self.sections[ident][2], f"checksum of {name}")
+        return array
 
     def content_hash(self, adapter):
         total = hashlib.sha256(b"hilora adapter content 1\0")
@@ -211,7 +218,8 @@ class Pool:
             e, m = self.entries[entry], self.modules[self.entries[entry]["module"]]
             (a, type_a), (bt, type_b) = ((self.stored if e["flags"] & 2 else self.source)(entry, side) for side in "ab")
             name = self.string(m["name"])
-            total.update(struct.pack("<QIIQQdII", len(name), m["kind"], e["rank"], m["d_in"], m["d_out"], e["scale"], type_a, type_b))
+            total.update(struct.pack("<QIIQQd", len(name), m["kind"], e["rank"], m["d_in"], m["d_out"], e["scale"]))
+            total.update(struct.pack("<II", type_a, type_b))
             total.update(name + hashlib.sha256(a.tobytes()).digest() + hashlib.sha256(bt.tobytes()).digest())
         return total.digest()
 

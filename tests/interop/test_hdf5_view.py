@@ -1,4 +1,4 @@
-"""The HDF5 view of a pool, read by h5py, hdf5plugin and HDF5's own tools; and what those tools do to a pool when they write."""
+"""The HDF5 view of a pool, read by h5py, hdf5plugin and HDF5's own tools, and what their writing does to a pool."""
 
 import os
 import re
@@ -18,8 +18,10 @@ from peft_adapters import Adapter, Pair, from_floats, pair, samples, write_all
 from programs import bin_folder, compile_pool, run
 
 CODECS = ("store", "zstd")
+OPTIONS = ("--no-stats=allow", "--whiten", "pool")
 TYPE_NAMES = {F16: "f16", BF16: "bf16", F32: "f32", F64: "f64"}
-PATHS = {ident: ("/route/" if ident in (8, 9, 10, 11, 14, 15) else "/index/") + name for ident, (name, _) in SECTIONS.items()}
+ROUTE = (8, 9, 10, 11, 14, 15)
+PATHS = {ident: f"/{'route' if ident in ROUTE else 'index'}/{name}" for ident, (name, _) in SECTIONS.items()}
 COMPOUND = {("offset", "length"), ("offset", "stored", "size", "checksum")}
 
 
@@ -36,8 +38,9 @@ def call(*command, env=None):
 
 def adapters():
     rng = np.random.default_rng(31)
-    types = {f"layer.{a}.{b}": pair(rng, 4, 20, 12, a, b) for a in (F16, BF16, F32, F64) for b in (F16, BF16, F32, F64)}
-    common = {"layer.1.1": pair(rng, 4, 20, 12, F16), "layer.2.2": pair(rng, 7, 20, 12, BF16), "wide": pair(rng, 2, 300, 8)}
+    types = {f"layer.{a}.{b}": pair(rng, 4, 20, 12, a, b) for a in TYPE_NAMES for b in TYPE_NAMES}
+    common = {"layer.1.1": pair(rng, 4, 20, 12, F16), "layer.2.2": pair(rng, 7, 20, 12, BF16),
+              "wide": pair(rng, 2, 300, 8)}
     held = from_floats(from_floats(rng.standard_normal((3, 30)), F16).bits.view("<f2"), F32)  # stored narrow
     extremes = [0.0, -0.0, 6e-8, -6e-8, 65504.0, 3e-39, -1e-45, 3e30]
     edge = from_floats(np.resize(extremes, (2, 9)), F32)
@@ -59,8 +62,7 @@ def folders(tmp_path_factory):
 def pools(folders, tmp_path_factory):
     """{codec: path}"""
     root = tmp_path_factory.mktemp("pools")
-    return {codec: compile_pool(root / f"{codec}.hlp", "--codec", codec, "--no-stats=allow", "--whiten", "pool", *folders)
-            for codec in CODECS}
+    return {codec: compile_pool(root / f"{codec}.hlp", "--codec", codec, *OPTIONS, *folders) for codec in CODECS}
 
 
 @pytest.fixture(params=CODECS)
@@ -146,7 +148,7 @@ def test_there_is_nothing_else(path):
 
 
 def test_every_weight(path):
-    """Numbers equal those of the flat view: hdf5plugin has the filter for zstd pools, HDF5 turns the rotated floats round."""
+    """The numbers of the flat view: hdf5plugin has the filter for zstd pools, HDF5 turns the rotated floats round."""
     pool = Pool(path)
     with h5py.File(path) as file:
         for name, rows in weight_datasets(pool).items():
@@ -170,13 +172,14 @@ def test_filters(pools):
             assert file[name].id.get_create_plist().get_nfilters() == 0
 
 
-def test_non_finite_weights(tmp_path, folders):
+def test_non_finite_weights(tmp_path):
     """NaN stays NaN, infinity infinity, zero and subnormals themselves, in every element type."""
     values = np.array([[np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 6e-8, -1.0]])
     adapter = {"odd": Adapter({f"m{dtype}": Pair(from_floats(values, dtype), from_floats(values.T, dtype), 1.0)
                                for dtype in TYPE_NAMES}, np.eye(3, dtype="<f4"))}
     for codec in CODECS:
-        path = compile_pool(tmp_path / f"{codec}.hlp", "--codec", codec, "--decompose", "raw", *write_all(tmp_path / codec, adapter))
+        folders = write_all(tmp_path / codec, adapter)
+        path = compile_pool(tmp_path / f"{codec}.hlp", "--codec", codec, "--decompose", "raw", *folders)
         pool = Pool(path)
         with h5py.File(path) as file:
             for name, rows in weight_datasets(pool).items():
@@ -256,7 +259,8 @@ def test_h5ls(path):
     kinds = dict(re.findall(r"^(/\S*)\s+(Group|Dataset)", listed.stdout, re.M))
     pool = Pool(path)
     assert {name for name, kind in kinds.items() if kind == "Dataset"} == {*PATHS.values(), *weight_datasets(pool)}
-    assert {"/", "/meta", "/index", "/route", "/w", "/gauge"} <= {name for name, kind in kinds.items() if kind == "Group"}
+    groups = {name for name, kind in kinds.items() if kind == "Group"}
+    assert {"/", "/meta", "/index", "/route", "/w", "/gauge"} <= groups
 
 
 def test_h5dump_header(path):
@@ -290,12 +294,14 @@ def test_h5dump_of_arrays(path):
     pool = Pool(path)
     for ident in (8, 9, 10, 11, 12, 14):
         shown = call(tool("h5dump"), "-y", "-m", "%.17g", "-d", PATHS[ident], path)
-        np.testing.assert_array_equal(np.array(numbers_of(shown.stdout)), getattr(pool, SECTIONS[ident][0]).astype("f8"))
+        wanted = getattr(pool, SECTIONS[ident][0]).astype("f8")
+        np.testing.assert_array_equal(np.array(numbers_of(shown.stdout)), wanted)
 
 
 def our_plugins():
-    """The folder of our own filter, where the build has one."""
-    return sorted({path.parent for path in bin_folder().resolve().parents[1].glob("plugins/hdf5/*.so")})
+    """The folder of our own filter, where the build has one that programs without a sanitizer can load."""
+    found = bin_folder().resolve().parents[1].glob("plugins/hdf5/*.so")
+    return sorted({path.parent for path in found if not re.search(rb"__[at]san_init", path.read_bytes())})
 
 
 def test_h5dump_of_weights(path):
@@ -308,8 +314,8 @@ def test_h5dump_of_weights(path):
         dumps = shown.stdout.split('DATASET "')[1:]
         assert [dump[:dump.index('"')] for dump in dumps] == list(datasets)
         for dump, rows in zip(dumps, datasets.values()):
-            wanted = [hlp_reader.floats(pool.chunk(*rows[row]), rows[row][3]).astype("f8").reshape(-1) for row in range(len(rows))]
-            np.testing.assert_array_equal(np.array(numbers_of(dump)), np.concatenate(wanted))
+            wanted = [hlp_reader.floats(pool.chunk(*rows[row]), rows[row][3]).astype("f8") for row in range(len(rows))]
+            np.testing.assert_array_equal(np.array(numbers_of(dump)), np.concatenate(wanted).reshape(-1))
 
 
 # ---- bytes ----
@@ -318,7 +324,7 @@ def test_no_times_are_kept(folders, tmp_path, pools):
     """The same bytes a second later and in another place."""
     for codec in CODECS:
         time.sleep(1.1)
-        again = compile_pool(tmp_path / f"again-{codec}.hlp", "--codec", codec, "--no-stats=allow", "--whiten", "pool", *folders)
+        again = compile_pool(tmp_path / f"again-{codec}.hlp", "--codec", codec, *OPTIONS, *folders)
         assert again.read_bytes() == pools[codec].read_bytes()
 
 
@@ -360,9 +366,19 @@ def edited(path, tmp_path, change):
     return copy
 
 
-@pytest.mark.parametrize("change", [lambda file: file.create_dataset("more", data=np.arange(10)),
-                                    lambda file: file["/meta"].attrs.__setitem__("note", "x" * 5000),
-                                    lambda file: file.move("/index/chunks", "/chunks")], ids=["dataset", "attribute", "move"])
+def add_dataset(file):
+    file.create_dataset("more", data=np.arange(10))
+
+
+def add_attribute(file):
+    file["/meta"].attrs["note"] = "x" * 5000
+
+
+def move_dataset(file):
+    file.move("/index/chunks", "/chunks")
+
+
+@pytest.mark.parametrize("change", [add_dataset, add_attribute, move_dataset])
 def test_copies_that_h5py_added_to_are_refused(path, tmp_path, change):
     assert refused(edited(path, tmp_path, change)) in CHANGED
 
@@ -386,13 +402,23 @@ def change_whitening(file):
     file["/route/whiten"][0, 0] = 0
 
 
-@pytest.mark.parametrize("change, reasons", [(change_first_weights, (*CHANGED, "checksum of chunk")), (change_mean, "checksum of a mean"),
-                                             (change_chunk_table, "checksum of chunks"), (change_whitening, "checksum of section 14")])
+@pytest.mark.parametrize("change, reasons", [(change_first_weights, (*CHANGED, "checksum of chunk")),
+                                             (change_mean, "checksum of a mean"),
+                                             (change_chunk_table, "checksum of chunks"),
+                                             (change_whitening, "checksum of whiten")])
 def test_values_that_h5py_changed_in_place_are_refused(path, tmp_path, change, reasons):
     assert refused(edited(path, tmp_path, change)).startswith(reasons)
 
 
-@pytest.mark.parametrize("change", [lambda file: None, lambda file: file["/index"].__delitem__("importance")], ids=["nothing", "link"])
+def change_nothing(_):
+    pass
+
+
+def take_a_link_away(file):
+    del file["/index/importance"]
+
+
+@pytest.mark.parametrize("change", [change_nothing, take_a_link_away])
 def test_what_only_the_hdf5_view_has_does_not_matter(path, tmp_path, change):
     """A link taken away changes neither size nor superblock, and nothing that the flat view reads."""
     pool, copy = Pool(path), Pool(edited(path, tmp_path, change))
