@@ -172,6 +172,16 @@ START_TEST(a_replaced_file_is_noticed) {
     write_text(weights, "another");
     ck_assert(!hlc_adapter_unchanged(adapter, faults));
     assert_error(NULL, "changed or replaced");
+    forget_faults();
+    struct stat status;
+    begin();
+    add_pair("m", "2,3", "5,2");
+    finish_as(weights);
+    ck_assert_int_eq(stat("old", &status), 0);
+    const struct timespec times[2] = {status.st_atim, status.st_mtim};
+    ck_assert_int_eq(utimensat(AT_FDCWD, weights, times, 0), 0);
+    ck_assert(!hlc_adapter_unchanged(adapter, faults));
+    assert_error(NULL, "changed or replaced");
 }
 END_TEST
 
@@ -540,6 +550,7 @@ START_TEST(hostile_paths_and_lists_are_compared_in_bounded_time) {
     ck_assert_ptr_nonnull(open_it(false));
     clock_gettime(CLOCK_MONOTONIC, &end);
     ck_assert_int_lt(end.tv_sec - start.tv_sec, 60);
+    assert_silent(); /* the comparison was given up: without a bound it would warn about 'x' */
     free(text);
     free(list);
 }
