@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 
@@ -254,8 +255,6 @@ def test_an_adapter_in_a_folder_without_a_name(tmp_path):
 # ---- The other programs ----
 
 def not_pools(tmp_path, pool):
-    import h5py
-
     content = pool.read_bytes()
     with h5py.File(tmp_path / "plain.h5", "w") as file:
         file["data"] = np.arange(10)
