@@ -147,6 +147,7 @@ static void keep_freed_memory(void) {
 void hlc_cli_setup(void) {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     open_standard_streams();
+    setvbuf(stderr, NULL, _IOLBF, BUFSIZ); /* a fault is one write, not one for each of its characters */
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         struct sigaction action = {.sa_handler = on_signal}, old;
         if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) {

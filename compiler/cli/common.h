@@ -41,7 +41,7 @@ hlc_progress hlc_cli_progress_start(hlc_cli_progress *progress);
 /* Clears the line. */
 void hlc_cli_progress_end(hlc_cli_progress *progress);
 
-/* Temporary files go on SIGINT, SIGTERM and SIGHUP. Standard streams that are closed are opened on /dev/null, and as many
+/* First of all. Temporary files go on SIGINT, SIGTERM and SIGHUP. Standard error is written by the line. Standard streams that are closed are opened on /dev/null, and as many
  * files may be open as the system allows. */
 void hlc_cli_setup(void);
 
