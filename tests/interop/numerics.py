@@ -19,7 +19,7 @@ OK, NO_MEMORY, NON_FINITE_INPUT, NON_FINITE_GAUGE, LAPACK = range(5)
 FRESH = int(os.environ.get("HILORA_SEED") or int.from_bytes(os.urandom(4), "little"))
 SEEDS = [1, 2, 3, FRESH]
 
-(_QR, _SVD, _QUANTILE, _FIT, _DERIVE, _POOL, _ADAPTER, _DENSITY, _GAUGE, _TRUNCATE, _IMPORTANCE, _SQUEEZED) = range(12)
+(_QR, _SVD, _QUANTILE, _FIT, _DERIVE, _POOL, _ADAPTER, _DENSITY, _GAUGE, _TRUNCATE, _IMPORTANCE, _SQUEEZED, _RIVALS) = range(13)
 
 
 class Server:
@@ -101,6 +101,13 @@ class Pool:
 
     def log_density(self, i, z):
         return _server.call(_DENSITY, self._place, i, floats=z)[0]
+
+    def rivals(self, kept=8, most=4000, threads=1):
+        """(sums, distances, indices): one row per adapter of the latter two."""
+        numbers, _ = _server.call(_RIVALS, self._place, kept, most, threads)
+        assert len(numbers)
+        sums, distances, nearest = np.split(numbers, np.cumsum([self.count, self.count * kept]))
+        return sums, distances.reshape(-1, kept), nearest.reshape(-1, kept).astype(int)
 
     def __del__(self):
         _free_places.append(self._place)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
-from scipy.stats import multivariate_normal
+from scipy.stats import binom, multivariate_normal
 from sklearn.covariance import OAS, LedoitWolf
 
 import numerics
@@ -288,3 +288,82 @@ def test_tiny_scatter_far_from_the_origin():
     assert adapter.q == 1
     exact = samples.astype(float)
     assert adapter.tau == pytest.approx(((exact - exact.mean(0)) ** 2).sum() / 4 / 50, rel=1e-9)
+
+
+def dense_bhattacharyya(a, b):
+    middle = (a.dense() + b.dense()) / 2
+    step = a.mean.astype(float) - b.mean.astype(float)
+    logs = np.linalg.slogdet(middle)[1] - 0.5 * (np.linalg.slogdet(a.dense())[1] + np.linalg.slogdet(b.dense())[1])
+    return step @ np.linalg.solve(middle, step) / 8 + 0.5 * logs
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("shrinkage,number", [(numerics.POOL, 0), (numerics.OAS, 0), (numerics.NUMBER, 1e-3), (numerics.NUMBER, 1.0)])
+@pytest.mark.parametrize("d", [1, 3, 12, 60])
+def test_bhattacharyya_distances_are_those_of_the_dense_covariances(seed, shrinkage, number, d):
+    rng = np.random.default_rng([seed, 12, d])
+    shared = rng.standard_normal((3, d))
+    samples = [0.5 * shared[i % 3] + draw(rng, m, d, mean_size=0.1) for i, m in enumerate([5, 2, 20, 9, 3, 70, 12])]
+    samples += [None, np.tile(shared[:1], (4, 1)), samples[2], samples[2][::-1]]
+    pool = Pool(samples, shrinkage=shrinkage, number=number)
+    present = [i for i, a in enumerate(pool.adapters) if a]
+    expected = {(i, j): max(0, dense_bhattacharyya(pool.adapters[i], pool.adapters[j])) for i in present for j in present if i != j}
+    sums, distances, nearest = pool.rivals(kept=len(samples), threads=3)
+    assert np.isnan(sums[7]) and (nearest[7] == -1).all() and np.isnan(distances[7]).all()
+    for i in present:
+        others = [j for j in present if j != i]
+        assert sorted(nearest[i][: len(others)]) == others and (nearest[i][len(others) :] == -1).all()
+        for at, j in enumerate(nearest[i][: len(others)]):
+            assert distances[i, at] == pytest.approx(expected[i, j], rel=1e-9, abs=1e-8)
+            assert at == 0 or (distances[i, at - 1], nearest[i, at - 1]) < (distances[i, at], j)
+        assert sums[i] == pytest.approx(sum(np.exp(-expected[i, j]) for j in others), rel=1e-7)
+
+    some, few_distances, few = pool.rivals(kept=3, most=5, threads=2)
+    assert np.isnan(some).all()
+    np.testing.assert_array_equal(few, nearest[:, :3])
+    np.testing.assert_array_equal(few_distances, distances[:, :3])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bhattacharyya_at_the_floor_of_lambda(seed):
+    """rho = 0 leaves lambda = 1e-6 tau: adapters with one scatter, and with none in common."""
+    rng = np.random.default_rng([seed, 13])
+    samples = [draw(rng, 8, 30), draw(rng, 8, 30)]
+    samples.append((samples[0] + np.float32(0.25)).astype(np.float32))
+    pool = Pool(samples, shrinkage=numerics.NUMBER, number=0.0)
+    _, distances, nearest = pool.rivals(kept=2)
+    for i in range(3):
+        for at, j in enumerate(nearest[i]):
+            expected = dense_bhattacharyya(pool.adapters[i], pool.adapters[j])
+            assert distances[i, at] == pytest.approx(expected, rel=1e-6, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_certificate_bounds_the_misses_of_samples_from_the_model(seed):
+    """Theorem 1: inputs drawn from the fitted Gaussian i miss the k best no more often than min(1, sum_i / k)."""
+    rng = np.random.default_rng([seed, 14])
+    d, draws = 16, 2000
+    shared = rng.standard_normal((2, d))
+    samples = [3 * shared[i % 2] + draw(rng, 12, d, mean_size=0.7, decay=0.3) for i in range(10)]
+    pool = Pool(samples)
+    sums, _, _ = pool.rivals()
+    informative = 0
+    for i, adapter in enumerate(pool.adapters):
+        z = rng.multivariate_normal(adapter.mean.astype(float), adapter.dense(), size=draws).astype(np.float32)
+        scores = np.stack([pool.log_density(j, z) for j in range(len(samples))])
+        better = (scores > scores[i]).sum(0) + (scores[:i] == scores[i]).sum(0)
+        for k in (1, 2, 3):
+            bound = min(1, sums[i] / k)
+            informative += bound < 0.5
+            misses = (better >= k).sum()
+            assert binom.sf(misses - 1, draws, bound) > 1e-6, (k, misses / draws, bound)
+    assert informative > 0
+
+
+def test_rivals_do_not_depend_on_the_threads():
+    rng = np.random.default_rng(15)
+    pool = Pool([draw(rng, int(m), 30) for m in rng.integers(2, 40, 60)])
+    one = pool.rivals(threads=1)
+    for threads in (2, 7):
+        for a, b in zip(one, pool.rivals(threads=threads)):
+            assert a.tobytes() == b.tobytes()

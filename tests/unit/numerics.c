@@ -11,10 +11,11 @@
 #include "compiler/linalg.h"
 #include "compiler/stats/calibration.h"
 #include "compiler/stats/gaussian.h"
+#include "compiler/stats/rivals.h"
 
 enum { POOLS = 32 };
 
-enum operation { QR, SVD, QUANTILE, FIT, DERIVE, POOL, ADAPTER, DENSITY, GAUGE, TRUNCATE, IMPORTANCE, SQUEEZED };
+enum operation { QR, SVD, QUANTILE, FIT, DERIVE, POOL, ADAPTER, DENSITY, GAUGE, TRUNCATE, IMPORTANCE, SQUEEZED, RIVALS };
 
 typedef struct message {
     uint64_t doubles, floats;
@@ -246,6 +247,23 @@ static message squeezed(const message *request) {
     return reply;
 }
 
+/* pool, kept, most, threads; answers the sums, the distances and the rivals' indices (-1: none). */
+static message rivals(const message *request, const hlc_pool_stats *pool) {
+    hlc_rivals found;
+    if (!hlc_rivals_find(pool, size_argument(request, 1), size_argument(request, 2), size_argument(request, 3), &found)) {
+        return reply_of(0, 0);
+    }
+    const size_t entries = found.count * found.kept;
+    message reply = reply_of(found.count + 2 * entries, 0);
+    memcpy(reply.d, found.sum, found.count * sizeof *found.sum);
+    memcpy(reply.d + found.count, found.distance, entries * sizeof *found.distance);
+    for (size_t at = 0; at < entries; at++) {
+        reply.d[found.count + entries + at] = found.nearest[at] == HLC_NO_RIVAL ? -1 : (double)found.nearest[at];
+    }
+    hlc_rivals_free(&found);
+    return reply;
+}
+
 static hlc_pool_stats *pool_argument(const message *request, hlc_pool_stats *pools) {
     const size_t i = size_argument(request, 0);
     if (i >= POOLS) {
@@ -280,6 +298,8 @@ static message serve(const message *request, hlc_pool_stats *pools) {
         return importance(request);
     case SQUEEZED:
         return squeezed(request);
+    case RIVALS:
+        return rivals(request, pool_argument(request, pools));
     }
     abort();
 }
