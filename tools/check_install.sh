@@ -12,7 +12,7 @@ prefix=$work/prefix
 cmake --install "$build" --prefix "$prefix" >/dev/null
 "$prefix/bin/hilora-compile" -q -o "$work/pool.hlp" "$root"/examples/adapters/*/ >/dev/null
 
-cmake -S "$root/examples/programs" -B "$work/examples" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_FLAGS="-Wall -Wextra -Werror" >/dev/null
+cmake -S "$root/examples/programs" -B "$work/examples" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_FLAGS="-Wall -Wextra -Werror" >/dev/null
 cmake --build "$work/examples" >/dev/null
 "$work/examples/route_prompt" "$work/pool.hlp" "$root/examples/prompts/german-sql.npy" | tee "$work/route.txt"
 grep -q german-translation "$work/route.txt"

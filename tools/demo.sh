@@ -21,6 +21,6 @@ show hilora-route "$out/pool.hlp" --embedding examples/prompts/unpaid-invoices.n
 
 # Applying a pool is an engine's work: a small one, built against the library as installed.
 cmake --install "$build" --prefix "$out/installed" >/dev/null
-cmake -S examples/programs -B "$out/programs" -DCMAKE_PREFIX_PATH="$PWD/$out/installed" >/dev/null
+cmake -S examples/programs -B "$out/programs" -G Ninja -DCMAKE_PREFIX_PATH="$PWD/$out/installed" >/dev/null
 cmake --build "$out/programs" >/dev/null
 show "$out/programs/tiny_engine" "$out/pool.hlp" examples/prompts/unpaid-invoices.npy examples/prompts/translate-letter.npy
