@@ -187,20 +187,38 @@ def test_non_finite_weights(tmp_path):
                 np.testing.assert_array_equal(file[name][0].astype("f8"), wanted.astype("f8"))
 
 
-def test_addresses_of_chunks(path):
+def assert_chunks_are_where_the_table_says(path):
     pool = Pool(path)
     user_block = 4096 if h5py.version.hdf5_version_tuple < (1, 14, 4) else 0  # older HDF5 leaves it out
     with h5py.File(path) as file:
         for name, rows in weight_datasets(pool).items():
-            dataset = file[name].id
-            assert dataset.get_num_chunks() == len(rows)
-            for i in range(len(rows)):
-                info = dataset.get_chunk_info(i)
+            dataset, infos = file[name].id, []
+            dataset.chunk_iter(infos.append)
+            assert len(infos) == dataset.get_num_chunks() == len(rows)
+            for info in infos:
                 record = pool.chunks[rows[info.chunk_offset[0]][0]]
                 assert info.byte_offset + user_block == record["offset"]
                 assert info.size == record["stored"]
                 # without filters there is no mask to keep; the flat view writes 3
                 assert info.filter_mask == (record["filter_mask"] if pool.codec else 0)
+
+
+def test_addresses_of_chunks(path):
+    assert_chunks_are_where_the_table_says(path)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_addresses_of_many_chunks(tmp_path, codec):
+    """More than the 1,024 that a fixed array keeps in one piece."""
+    rng = np.random.default_rng(5)
+    many = {f"{i:04}": Adapter({"m": pair(rng, 1 + i % 2, 3, 2)}, samples(rng, 2, 3)) for i in range(2100)}
+    path = compile_pool(tmp_path / "pool.hlp", "--codec", codec, *write_all(tmp_path / "in", many))
+    assert_chunks_are_where_the_table_says(path)
+    pool = Pool(path)
+    with h5py.File(path) as file:
+        weights = file["/w/0/A_r1_f32"][()]
+        for row, (chunk, height, length, dtype) in weight_datasets(pool)["/w/0/A_r1_f32"].items():
+            np.testing.assert_array_equal(weights[row], hlp_reader.floats(pool.chunk(chunk, height, length, dtype), dtype))
 
 
 def test_meta_says_it_to_people(path):
