@@ -10,6 +10,7 @@ from pathlib import Path
 
 import programs
 
+SANITIZED = any(part.endswith(("asan", "tsan")) for part in programs.bin_folder().parts)
 PROGRAMS = ("hilora-compile", "hilora-inspect", "hilora-validate", "hilora-export")
 
 

@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import programs
 from hlp_reader import F32
-from invoke import errors, file_size_limit, finish, listing, run_bytes, start
+from invoke import SANITIZED, errors, file_size_limit, finish, listing, run_bytes, start
 from peft_adapters import Adapter, pair, samples, write_adapter
 
 KILLS = 12
@@ -49,13 +50,45 @@ def delays(whole):
     return [whole * (i + 0.5) / KILLS for i in range(KILLS + 1)]
 
 
-def interrupted(number, delay, program, *args):
-    process = start(program, *args)
+def interrupted(number, delay, program, *args, env=None):
+    process = start(program, *args, env=env)
     time.sleep(delay)
     process.send_signal(number)
     status, _, _ = finish(process)
     assert status in (0, -number)
     return status != 0
+
+
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+int open(const char *path, int flags, ...) {
+    int (*next)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open");
+    va_list rest;
+    va_start(rest, flags);
+    unsigned mode = va_arg(rest, unsigned);
+    va_end(rest);
+    if ((flags & O_TMPFILE) == O_TMPFILE) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    return next(path, flags, mode);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def without_unnamed_files(tmp_path_factory):
+    """An environment in which no file system has unnamed files (O_TMPFILE), as is so on some network file systems."""
+    if SANITIZED or not shutil.which("cc"):
+        pytest.skip("needs a C compiler, and programs without sanitizers")
+    folder = tmp_path_factory.mktemp("shim")
+    (folder / "shim.c").write_text(SHIM)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "shim.so", folder / "shim.c", "-ldl"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(folder / "shim.so")}
 
 
 @pytest.mark.slow
@@ -92,6 +125,43 @@ def test_an_interrupted_export(number, heavy, heavy_pool, tmp_path):
             assert listing(output) == files
             shutil.rmtree(output)
     assert stopped > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["hilora-compile", "hilora-export"])
+def test_an_interrupted_run_without_unnamed_files(program, heavy, heavy_pool, without_unnamed_files, tmp_path):
+    """There is a hidden name from the start, and the signal handler removes it."""
+    args = [*heavy] if program == "hilora-compile" else ["--adapter", "a", heavy_pool]
+    output = tmp_path / "output"
+    process = start(program, *args, "-o", output, env=without_unnamed_files)
+    seen = set()
+    while process.poll() is None:
+        seen |= {path.name for path in tmp_path.iterdir()}
+    assert process.returncode == 0 and any(name.startswith(".output.") for name in seen), "the shim works"
+    assert [path.name for path in tmp_path.iterdir()] == ["output"]
+    if program == "hilora-compile":
+        assert output.read_bytes() == heavy_pool.read_bytes()
+        output.unlink()
+    else:
+        assert (output / "adapter_model.safetensors").read_bytes() == (heavy[0] / "adapter_model.safetensors").read_bytes()
+        shutil.rmtree(output)
+    stopped = 0
+    for _ in range(KILLS):
+        process = start(program, *args, "-o", output, env=without_unnamed_files)
+        while process.poll() is None and not any(tmp_path.iterdir()):
+            pass
+        process.send_signal(signal.SIGTERM)
+        stopped += finish(process)[0] == -signal.SIGTERM
+        assert {path.name for path in tmp_path.iterdir()} <= {"output"}
+        shutil.rmtree(output, ignore_errors=True)
+        output.unlink(missing_ok=True)
+    assert stopped > 0
+
+
+def test_a_full_disk_without_unnamed_files(adapters, pool, without_unnamed_files, tmp_path):
+    for program, args in (("hilora-compile", ["--no-stats=allow", *adapters]), ("hilora-export", ["--adapter", "alpha", pool])):
+        result = run_bytes(program, *args, "-o", tmp_path / "out", env=without_unnamed_files, preexec_fn=file_size_limit(100))
+        assert_refused_for_space(result, tmp_path, {})
 
 
 def test_signals_that_were_ignored_stay_ignored(adapters, tmp_path):
@@ -159,7 +229,7 @@ def test_a_folder_without_permission(adapters, pool, tmp_path):
         assert b"Permission denied" in result[2]
 
 
-@pytest.mark.skipif("san" in str(programs.bin_folder()), reason="sanitizers take memory of their own")
+@pytest.mark.skipif(SANITIZED, reason="sanitizers take memory of their own")
 def test_the_memory_of_an_export_is_that_of_a_tensor(heavy, heavy_pool, tmp_path):
     """The adapter has 15 MB in tensors of 256 kB."""
     def limit():
@@ -170,7 +240,7 @@ def test_the_memory_of_an_export_is_that_of_a_tensor(heavy, heavy_pool, tmp_path
     assert (tmp_path / "b" / "adapter_model.safetensors").read_bytes() == (heavy[1] / "adapter_model.safetensors").read_bytes()
 
 
-@pytest.mark.skipif("san" in str(programs.bin_folder()), reason="sanitizers take memory of their own")
+@pytest.mark.skipif(SANITIZED, reason="sanitizers take memory of their own")
 @pytest.mark.parametrize("program, args", [("hilora-export", ["--adapter", "a", "-o", "out"]), ("hilora-validate", ["--deep"]),
                                            ("hilora-inspect", [])])
 def test_too_little_memory_is_a_message(program, args, heavy_pool, tmp_path):
