@@ -29,6 +29,7 @@ def check_tables(pool):
     need(len(pool.pool) == 1 and len(pool.stats) == len(pool.adapters), "number of records")
     need(min(len(pool.adapters), len(pool.modules), len(pool.entries)) >= 1, "an empty table")
     need(max(len(pool.adapters), len(pool.modules)) <= 10**6 and len(pool.chunks) <= 3 * len(pool.entries), "limits")
+    need(len(pool.entries) <= 10**8, "limits")
     check_strings(pool)
     check_pool(pool, pool.pool[0])
     check_statistics(pool, pool.pool[0])

@@ -201,6 +201,7 @@ class Pool:
         need(checksum(mean.tobytes()) == s["mean_checksum"], "checksum of a mean")
         need(checksum(basis.tobytes()) == s["basis_checksum"], "checksum of a basis")
         need(checksum(singular.tobytes() + leverage.tobytes()) == s["factor_checksum"], "checksum of factors")
+        need([np.isfinite(part).all() for part in (mean, basis, singular, leverage)], "statistics: numbers")
         basis = basis.reshape(q, stride)
         need(not mean[d:].any() and not basis[:, d:].any(), "padding of a mean or basis")
         return mean[:d], basis[:, :d], singular, leverage.reshape(m, q)
