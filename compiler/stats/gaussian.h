@@ -91,7 +91,8 @@ bool hlc_pool_stats_fit(const float *const *samples, const size_t *m, size_t cou
 bool hlc_pool_stats_derive(hlc_scatter *scatters, size_t count, size_t d, const hlc_stats_options *options, hlc_pool_stats *out);
 void hlc_pool_stats_free(hlc_pool_stats *stats);
 
-/* log N(z; mu, Sigma) in nats in float64; z is d floats (already whitened where the pool is). Deterministic order of operations. */
+/* log N(z; mu, Sigma) in nats in float64; z is d floats (already whitened where the pool is). In the order of operations of
+ * docs/ROUTING.md, "Scoring": the same bits on every machine for the same scatter and Gaussian. */
 double hlc_log_density(const hlc_scatter *scatter, const hlc_gaussian *gaussian, const float *z);
 
 #endif
