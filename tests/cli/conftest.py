@@ -38,7 +38,8 @@ def small_disk(tmp_path):
         folder = tmp_path / f"disk-{len(mounted)}"
         folder.mkdir()
         options = f"size={size},mode=0755" + (",ro" if read_only else "")
-        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True).returncode:
+        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],
+                                               capture_output=True).returncode:
             pytest.skip("cannot mount a file system here")
         mounted.append(folder)
         return folder

@@ -1,4 +1,5 @@
-"""Running the programs in ways that a plain call cannot: with limits, signals, odd streams and bytes that are no text."""
+"""Running the programs in ways that a plain call cannot: with limits, signals, odd streams, and bytes that are no
+text."""
 
 from __future__ import annotations
 

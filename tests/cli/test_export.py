@@ -26,7 +26,8 @@ def assert_identical(exported, source):
         assert (exported / name).read_bytes() == (source / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("options", [[], ["--codec", "store"], ["--decompose", "raw"], ["--codec", "store", "--decompose", "raw"]], ids=" ".join)
+@pytest.mark.parametrize("options", [[], ["--codec", "store"], ["--decompose", "raw"],
+                                     ["--codec", "store", "--decompose", "raw"]], ids=" ".join)
 def test_adapters_come_out_as_they_went_in(options, tmp_path):
     """Those that PEFT made for the examples; their types are float32, float16, bfloat16, and bfloat16 in float32."""
     pool = programs.compile_pool(tmp_path / "p.hlp", *options, *example_adapters())
@@ -59,17 +60,20 @@ A_DATA, B_DATA = bytes(range(48)), bytes(range(100, 132))
 
 def odd_headers():
     a, b = entry("F32", [2, 6], 0, 48), entry("F32", [4, 2], 48, 80)
-    yield "spaces around and inside", b" \n" + json.dumps({A: a, B: b}, indent=3).encode() + b"   \t\r\n", A_DATA + B_DATA
+    yield "spaces around and inside", b" \n%b   \t\r\n" % json.dumps({A: a, B: b}, indent=3).encode(), A_DATA + B_DATA
     yield "B before A in the data", {A: entry("F32", [2, 6], 32, 80), B: entry("F32", [4, 2], 0, 32)}, B_DATA + A_DATA
-    yield "metadata last, and unknown members", {A: {**a, "note": [1, {"x": None}]}, B: b, "__metadata__": {"format": "pt", "a": "\n\u0000ü"}}, A_DATA + B_DATA
+    yield "metadata last, and unknown members", {A: {**a, "note": [1, {"x": None}]}, B: b,
+                                                 "__metadata__": {"format": "pt", "a": "\n\u0000ü"}}, A_DATA + B_DATA
     yield "metadata null", {"__metadata__": None, A: a, B: b}, A_DATA + B_DATA
     yield "names with escapes", json.dumps({A: a, B: b}).replace("lora_A", "lora_\\u0041").encode(), A_DATA + B_DATA
     yield "no prefix", {"m.0.lora_A.weight": a, "m.0.lora_B.weight": b}, A_DATA + B_DATA
-    yield "a leftover adapter name", {"base_model.model.m.0.lora_A.default.weight": a, "base_model.model.m.0.lora_B.default.weight": b}, A_DATA + B_DATA
+    yield "a leftover adapter name", {"base_model.model.m.0.lora_A.default.weight": a,
+                                      "base_model.model.m.0.lora_B.default.weight": b}, A_DATA + B_DATA
     yield "unaligned data", json.dumps({A: a, B: b}).encode() + b" " * 3, A_DATA + B_DATA
 
 
-@pytest.mark.parametrize("header, data", [(header, data) for _, header, data in odd_headers()], ids=[name for name, _, _ in odd_headers()])
+@pytest.mark.parametrize("header, data", [(header, data) for _, header, data in odd_headers()],
+                         ids=[name for name, _, _ in odd_headers()])
 def test_odd_headers_come_out_as_they_went_in(header, data, tmp_path):
     folder = tmp_path / "odd"
     folder.mkdir()
@@ -87,7 +91,8 @@ def test_every_bit_pattern_comes_back(dtype, tmp_path):
     if word == "<u2":
         a, b = np.arange(65536).astype(word).reshape(16, 4096), rng.permutation(65536).astype(word).reshape(4096, 16)
     else:
-        a, b = (np.frombuffer(rng.bytes(16 * 500 * int(word[2])), word).reshape(shape) for shape in ((16, 500), (500, 16)))
+        size = 16 * 500 * int(word[2])
+        a, b = (np.frombuffer(rng.bytes(size), word).reshape(shape) for shape in ((16, 500), (500, 16)))
     folder = write_adapter(tmp_path / "bits", Adapter({"m": pair(rng, 16, 4, 4)}, samples(rng)))
     write_safetensors(folder / FILES[0], {key("m", "A"): Tensor(a, dtype), key("m", "B"): Tensor(b, dtype)})
     for codec in ("zstd", "store"):
@@ -110,8 +115,10 @@ def test_a_configuration_in_the_metadata(tmp_path):
 def with_extras(folder):
     rng = np.random.default_rng(14)
     p, q = pair(rng, 2, 6, 4, BF16), pair(rng, 2, 6, 4, F16)
-    tensors = {"base_model.model.head.weight": from_floats(rng.standard_normal((5, 3)), F32), key("m\"\\ü\x01", "B"): p.b,
-               "base_model.model.m.bias": from_floats(rng.standard_normal((1, 4)), F64), key("m\"\\ü\x01", "A"): p.a, key("n", "A"): q.a, key("n", "B"): q.b}
+    module = "m\"\\ü\x01"
+    tensors = {"base_model.model.head.weight": from_floats(rng.standard_normal((5, 3)), F32), key(module, "B"): p.b,
+               "base_model.model.m.bias": from_floats(rng.standard_normal((1, 4)), F64), key(module, "A"): p.a,
+               key("n", "A"): q.a, key("n", "B"): q.b}
     folder.mkdir()
     write_safetensors(folder / FILES[0], tensors, {"format": "pt", "odd": "a\"b"})
     (folder / FILES[1]).write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 2}')
@@ -158,7 +165,8 @@ def occupied(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "empty")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe")
-    return ["full", "file", "link", "dangling", "pipe", "file/below", "missing/below", ".", "empty/..", "full/", "", "/", "n" * 300]
+    return ["full", "file", "link", "dangling", "pipe", "file/below", "missing/below", ".", "empty/..", "full/", "",
+            "/", "n" * 300]
 
 
 def test_outputs_that_are_there_already_are_left_alone(pool, tmp_path):
@@ -220,7 +228,8 @@ def replace_header(changing, path, name, make):
     assert len(frame) <= room, "choose a shorter text"
     begin = int(record["header"]["offset"])
     changing.table("blobs")[begin:begin + len(frame)] = np.frombuffer(frame, "u1")
-    record["header"]["stored"], record["header"]["size"], record["header"]["checksum"] = len(frame), len(text), checksum(frame)
+    blob = record["header"]
+    blob["stored"], blob["size"], blob["checksum"] = len(frame), len(text), checksum(frame)
 
 
 def swap_sides(text):
@@ -246,9 +255,25 @@ def test_a_header_that_does_not_fit_the_pool(make, reason, pool, tmp_path):
         replace_header(changing, pool, b"alpha", make)
         record = changing.table("adapters")[0]
         if reason in ("the pool does not", "shape or type"):  # keep the file's size right for what is tested
-            record["source_size"] = int(record["source_size"]) + int(record["header"]["size"]) - int(Pool(pool).adapters[0]["header"]["size"])
+            grown = int(record["header"]["size"]) - int(Pool(pool).adapters[0]["header"]["size"])
+            record["source_size"] = int(record["source_size"]) + grown
 
     refuse(forged(pool, tmp_path, forge), tmp_path, reason)
+
+
+def test_two_tensors_of_one_place(tmp_path):
+    rng = np.random.default_rng(15)
+    source = Adapter({"m.a": pair(rng, 2, 6, 4), "m.b": pair(rng, 2, 6, 4)}, samples(rng))
+    pool = programs.compile_pool(tmp_path / "p.hlp", write_adapter(tmp_path / "alpha", source))
+
+    def forge(changing):
+        again = key("m.b", "A").encode(), b"m.a.lora_A.weight"
+        replace_header(changing, pool, b"alpha", lambda text: text.replace(*again))
+        record = changing.table("adapters")[0]
+        record["source_size"] -= np.uint64(len(key("m.b", "A")) - len("m.a.lora_A.weight"))
+
+    (tmp_path / "forged").mkdir()
+    refuse(forged(pool, tmp_path / "forged", forge), tmp_path / "forged", "another tensor of the same module and side")
 
 
 def test_a_squeezed_adapter_is_refused_by_name(pool, tmp_path):
@@ -271,5 +296,6 @@ def test_a_pool_without_the_source_texts(pool, tmp_path):
             for part in ("offset", "stored", "size", "checksum"):
                 changing.table("adapters")[name][part][0] = 0
 
-    status, document = run_json("hilora-export", "--adapter", "alpha", "-o", tmp_path / "out", forged(pool, tmp_path, forge))
+    status, document = run_json("hilora-export", "--adapter", "alpha", "-o", tmp_path / "out",
+                                forged(pool, tmp_path, forge))
     assert status == 1 and len(document["faults"]) == 2

@@ -29,7 +29,8 @@ def test_the_members_of_the_contract(examples, example_pool_path):
     assert examples["format_version"] == "1.0" and examples["base_model"] == "tiny-llama-64"
     assert examples["digest"] == Pool(example_pool_path).digest().hex()
     assert set(examples["encoder"]) == {"name", "revision", "dim", "prefix", "normalized"}
-    assert (examples["encoder"]["dim"], examples["encoder"]["prefix"], examples["encoder"]["normalized"]) == (384, "", True)
+    encoder = examples["encoder"]
+    assert (encoder["dim"], encoder["prefix"], encoder["normalized"]) == (384, "", True)
     assert (examples["codec"], examples["decompose"]) == ("zstd", "svd")
     assert examples["bytes"]["pool"] == example_pool_path.stat().st_size
     assert [entry["name"] for entry in examples["adapters"]] == [folder.name for folder in example_adapters()]
@@ -48,9 +49,11 @@ def test_the_members_of_the_contract(examples, example_pool_path):
 def test_the_sizes_add_up(examples, example_pool_path):
     sizes, pool = examples["bytes"], Pool(example_pool_path)
     assert sizes["weights"] + sizes["gauges"] + sizes["index"] + sizes["route"] + sizes["other"] == sizes["pool"]
-    assert sizes["weights"] + sizes["gauges"] == pool.chunks["stored"].sum() == sum(entry["stored_bytes"] for entry in examples["adapters"])
+    stored = sum(entry["stored_bytes"] for entry in examples["adapters"])
+    assert sizes["weights"] + sizes["gauges"] == pool.chunks["stored"].sum() == stored
     assert sizes["index"] + sizes["route"] == sum(sizes["sections"].values())
-    assert sizes["sources"] == sum((folder / "adapter_model.safetensors").stat().st_size for folder in example_adapters())
+    weights = [folder / "adapter_model.safetensors" for folder in example_adapters()]
+    assert sizes["sources"] == sum(path.stat().st_size for path in weights)
     assert sizes["tensors"] == sum(entry["tensor_bytes"] for entry in examples["adapters"]) < sizes["sources"]
     report = run_json("hilora-compile", "-o", "/dev/null/x", *example_adapters())[1]
     assert "bytes" not in report
@@ -60,7 +63,8 @@ def test_the_report_of_the_compiler_agrees(tmp_path):
     status, report = run_json("hilora-compile", "-o", tmp_path / "p.hlp", "--whiten", "pool", *example_adapters())
     shown = programs.inspect(tmp_path / "p.hlp")
     assert status == 0 and report["digest"] == shown["digest"]
-    for ours, theirs in (("weights", "weights"), ("gauge", "gauges"), ("index", "index"), ("route", "route"), ("pool", "pool"), ("sources", "sources"),
+    for ours, theirs in (("weights", "weights"), ("gauge", "gauges"), ("index", "index"), ("route", "route"),
+                         ("pool", "pool"), ("sources", "sources"),
                          ("tensors", "tensors")):
         assert report["bytes"][ours] == shown["bytes"][theirs], ours
     for member in ("adapters", "routable", "modules", "rocs", "parameters"):
@@ -75,12 +79,14 @@ def test_what_is_recorded_and_what_is_not(normalized, shown, tmp_path):
     metadata = {"encoder": "my/encoder", "prefix": "query: "} | ({"normalized": normalized} if normalized else {})
     folder = write_adapter(tmp_path / "a", Adapter({"m.q": pair(rng, 2, 10, 8)}, values, metadata))
     document = programs.inspect(programs.compile_pool(tmp_path / "p.hlp", folder))
-    assert document["encoder"] == {"name": "my/encoder", "revision": None, "dim": 24, "prefix": "query: ", "normalized": shown}
+    assert document["encoder"] == {"name": "my/encoder", "revision": None, "dim": 24, "prefix": "query: ",
+                                   "normalized": shown}
 
 
 def test_options_over_what_files_say(adapters, tmp_path):
-    pool = programs.compile_pool(tmp_path / "p.hlp", "--no-stats=allow", "--base", "my/base", "--encoder", "e", "--encoder-revision", "r2", "--prefix", "p ",
-                                 "--normalized", "no", "--codec", "store", "--decompose", "raw", "--shrinkage", "0.25", *adapters)
+    said = "--base my/base --encoder e --encoder-revision r2 --normalized no"
+    made = "--no-stats=allow --codec store --decompose raw --shrinkage 0.25"
+    pool = programs.compile_pool(tmp_path / "p.hlp", *said.split(), "--prefix", "p ", *made.split(), *adapters)
     document = programs.inspect(pool)
     assert document["base_model"] == "my/base"
     assert document["encoder"] == {"name": "e", "revision": "r2", "dim": 24, "prefix": "p ", "normalized": False}
@@ -91,7 +97,8 @@ def test_options_over_what_files_say(adapters, tmp_path):
 
 def test_a_pool_without_statistics(adapters, tmp_path):
     document = programs.inspect(programs.compile_pool(tmp_path / "p.hlp", "--no-stats=allow", adapters[2]))
-    assert document["statistics"] is None and document["encoder"]["dim"] == 0 and document["encoder"]["normalized"] is None
+    assert document["statistics"] is None
+    assert document["encoder"]["dim"] == 0 and document["encoder"]["normalized"] is None
     assert document["adapters"][0]["routable"] is False and document["adapters"][0]["statistics"] is None
     assert run("hilora-inspect", tmp_path / "p.hlp").expect(0).stdout
 
@@ -114,7 +121,8 @@ def test_one_adapter_and_its_spectra(example_pool_path):
         assert entry["rank"] == entry["source_rank"] == module.rank and entry["scale"] == module.scale
         values = np.linalg.svd(module.delta(), compute_uv=False)[:module.rank]
         ours = entry["spectrum"]
-        assert np.allclose((ours["energy"], ours["stable_rank"], ours["effective_rank"]), spectrum(values), rtol=1e-6, atol=0)
+        assert np.allclose((ours["energy"], ours["stable_rank"], ours["effective_rank"]), spectrum(values), rtol=1e-6,
+                           atol=0)
         ks = [k for k, _ in ours["share_of_first"]]
         assert ks[0] == 1 and ks[-1] == module.rank and ks == sorted(set(ks))
         for k, share in ours["share_of_first"]:
@@ -126,11 +134,13 @@ def test_spectra_in_the_corners(tmp_path):
     rng = np.random.default_rng(6)
     zero = pair(rng, 3, 10, 8, alpha=0.0)
     one = pair(rng, 1, 10, 8)
-    pool = programs.compile_pool(tmp_path / "p.hlp", *write_all(tmp_path, {"a": Adapter({"m.one": one, "m.zero": zero}, samples(rng))}))
+    pool = programs.compile_pool(tmp_path / "p.hlp",
+                                 *write_all(tmp_path, {"a": Adapter({"m.one": one, "m.zero": zero}, samples(rng))}))
     one, zero = programs.inspect(pool, "--adapter", "a")["adapters"][0]["entries"]
     assert np.isclose(one["spectrum"]["stable_rank"], 1) and np.isclose(one["spectrum"]["effective_rank"], 1)
     assert one["spectrum"]["share_of_first"] == [[1, 1.0]]
-    assert zero["spectrum"]["energy"] == 0 and zero["spectrum"]["stable_rank"] is None and zero["spectrum"]["share_of_first"][0] == [1, None]
+    zero = zero["spectrum"]
+    assert zero["energy"] == 0 and zero["stable_rank"] is None and zero["share_of_first"][0] == [1, None]
     assert run("hilora-inspect", "--adapter", "a", pool).expect(0)
 
 
@@ -140,7 +150,8 @@ def test_types(tmp_path):
     values = rng.standard_normal((2, 6)).astype("<f4")
     folder = write_adapter(tmp_path / "a", Adapter({"m": pair(rng, 2, 6, 4, F64)}, None))
     write_safetensors(folder / "adapter_model.safetensors", {key("m", "A"): from_floats(values, F64),
-                                                             key("m", "B"): from_floats(rng.standard_normal((4, 2)), F32)})
+                                                             key("m", "B"): from_floats(rng.standard_normal((4, 2)),
+                                                                                        F32)})
     pool = programs.compile_pool(tmp_path / "p.hlp", "--no-stats=allow", folder)
     [entry] = programs.inspect(pool, "--adapter", "a")["adapters"][0]["entries"]
     assert entry["source_dtypes"] == {"A": "f64", "B": "f32"} and entry["stored_dtypes"] == {"A": "f32", "B": "f32"}
@@ -148,7 +159,8 @@ def test_types(tmp_path):
 
 def test_rivals_are_refused_by_name(pool):
     status, document = run_json("hilora-inspect", "--rivals", pool)
-    assert status == 1 and [(fault["place"], fault["reason"]) for fault in document["faults"]] == [("rivals", "not in this pool")]
+    told = [(fault["place"], fault["reason"]) for fault in document["faults"]]
+    assert status == 1 and told == [("rivals", "not in this pool")]
 
 
 def test_rivals_and_a_wrong_name_are_told_together(pool):
@@ -173,7 +185,8 @@ def test_text_fits_80_columns(example_pool_path, tmp_path):
     long = {"x" * 120: pair(rng, 2, 10, 8), "y" * 30 + "ü" * 60: pair(rng, 2, 10, 8)}
     folder = write_adapter(tmp_path / ("a-name-" * 20), Adapter(long, samples(rng)))
     pool = programs.compile_pool(tmp_path / "p.hlp", "--prefix", "a long instruction " * 20, folder)
-    for args in ([example_pool_path], ["--adapter", "sql", example_pool_path], [pool], ["--adapter", folder.name, pool]):
+    for args in ([example_pool_path], ["--adapter", "sql", example_pool_path], [pool],
+                 ["--adapter", folder.name, pool]):
         lines = run("hilora-inspect", *args).expect(0).stdout.splitlines()
         assert max(len(line) for line in lines[1:]) <= 80
         assert len(lines) > 15
@@ -184,10 +197,13 @@ def test_text_fits_80_columns(example_pool_path, tmp_path):
 
 def test_a_name_that_nearly_fits(tmp_path):
     rng = np.random.default_rng(9)
-    folders = [write_adapter(tmp_path / ("n" * length), Adapter({"m": pair(rng, 1, 4, 4)}, None)) for length in (29, 30, 31, 32)]
-    lines = run("hilora-inspect", programs.compile_pool(tmp_path / "p.hlp", "--no-stats=allow", *folders)).stdout.splitlines()
+    folders = [write_adapter(tmp_path / ("n" * length), Adapter({"m": pair(rng, 1, 4, 4)}, None))
+               for length in (29, 30, 31, 32)]
+    lines = run("hilora-inspect",
+                programs.compile_pool(tmp_path / "p.hlp", "--no-stats=allow", *folders)).stdout.splitlines()
     table = [line for line in lines if line.startswith("n")]
-    assert [line.split()[0] for line in table] == ["n" * 29, "n" * 30, "n" * 14 + "..." + "n" * 13, "n" * 14 + "..." + "n" * 13]
+    assert [line.split()[0] for line in table] == ["n" * 29, "n" * 30, "n" * 14 + "..." + "n" * 13,
+                                                   "n" * 14 + "..." + "n" * 13]
     assert len({len(line) for line in table}) == 1
 
 

@@ -1,4 +1,5 @@
-"""Runs that are killed, starved of space, or have company: an output is whole or as it was, and nothing else is left."""
+"""Runs that are killed, starved of space, or have company: an output is whole or as it was, and nothing else is
+left."""
 
 import os
 import resource
@@ -32,6 +33,10 @@ def heavy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def heavy_pool(heavy, tmp_path_factory):
     return programs.compile_pool(tmp_path_factory.mktemp("heavy-pool") / "pool.hlp", *heavy)
+
+
+def weights(folder):
+    return (folder / "adapter_model.safetensors").read_bytes()
 
 
 def seconds(clean_up, program, *args):
@@ -92,7 +97,8 @@ def without_unnamed_files(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
+                         ids=lambda number: number.name)
 def test_an_interrupted_compile(number, heavy, heavy_pool, tmp_path):
     output, old, new = tmp_path / "pool.hlp", b"the old pool", heavy_pool.read_bytes()
     whole = seconds((tmp_path / "timing.hlp").unlink, "hilora-compile", "-o", tmp_path / "timing.hlp", *heavy)
@@ -143,7 +149,7 @@ def test_an_interrupted_run_without_unnamed_files(program, heavy, heavy_pool, wi
         assert output.read_bytes() == heavy_pool.read_bytes()
         output.unlink()
     else:
-        assert (output / "adapter_model.safetensors").read_bytes() == (heavy[0] / "adapter_model.safetensors").read_bytes()
+        assert weights(output) == weights(heavy[0])
         shutil.rmtree(output)
     stopped = 0
     for _ in range(KILLS):
@@ -159,8 +165,10 @@ def test_an_interrupted_run_without_unnamed_files(program, heavy, heavy_pool, wi
 
 
 def test_a_full_disk_without_unnamed_files(adapters, pool, without_unnamed_files, tmp_path):
-    for program, args in (("hilora-compile", ["--no-stats=allow", *adapters]), ("hilora-export", ["--adapter", "alpha", pool])):
-        result = run_bytes(program, *args, "-o", tmp_path / "out", env=without_unnamed_files, preexec_fn=file_size_limit(100))
+    for program, args in (("hilora-compile", ["--no-stats=allow", *adapters]),
+                          ("hilora-export", ["--adapter", "alpha", pool])):
+        result = run_bytes(program, *args, "-o", tmp_path / "out", env=without_unnamed_files,
+                           preexec_fn=file_size_limit(100))
         assert_refused_for_space(result, tmp_path, {})
 
 
@@ -182,7 +190,8 @@ def assert_refused_for_space(result, folder, before):
 @pytest.mark.parametrize("share", [0, 0.01, 0.2, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("codec", ["zstd", "store"])
 def test_a_limit_on_the_size_of_files(share, codec, adapters, tmp_path):
-    whole = programs.compile_pool(tmp_path / "whole.hlp", "--no-stats=allow", "--codec", codec, *adapters).stat().st_size
+    whole = programs.compile_pool(tmp_path / "whole.hlp", "--no-stats=allow", "--codec", codec,
+                                  *adapters).stat().st_size
     (tmp_path / "old.hlp").write_bytes(b"old")
     before = listing(tmp_path)
     for output in ("old.hlp", "new.hlp"):
@@ -194,7 +203,8 @@ def test_a_limit_on_the_size_of_files(share, codec, adapters, tmp_path):
 
 @pytest.mark.parametrize("size", [0, 100, 500])
 def test_a_limit_on_the_size_of_exported_files(size, pool, tmp_path):
-    result = run_bytes("hilora-export", "--adapter", "alpha", "-o", tmp_path / "out", pool, preexec_fn=file_size_limit(size))
+    result = run_bytes("hilora-export", "--adapter", "alpha", "-o", tmp_path / "out", pool,
+                       preexec_fn=file_size_limit(size))
     assert_refused_for_space(result, tmp_path, {})
 
 
@@ -237,11 +247,12 @@ def test_the_memory_of_an_export_is_that_of_a_tensor(heavy, heavy_pool, tmp_path
 
     status, _, stderr = run_bytes("hilora-export", "--adapter", "b", "-o", tmp_path / "b", heavy_pool, preexec_fn=limit)
     assert status == 0, stderr
-    assert (tmp_path / "b" / "adapter_model.safetensors").read_bytes() == (heavy[1] / "adapter_model.safetensors").read_bytes()
+    assert weights(tmp_path / "b") == weights(heavy[1])
 
 
 @pytest.mark.skipif(SANITIZED, reason="sanitizers take memory of their own")
-@pytest.mark.parametrize("program, args", [("hilora-export", ["--adapter", "a", "-o", "out"]), ("hilora-validate", ["--deep"]),
+@pytest.mark.parametrize("program, args",
+                         [("hilora-export", ["--adapter", "a", "-o", "out"]), ("hilora-validate", ["--deep"]),
                                            ("hilora-inspect", [])])
 def test_too_little_memory_is_a_message(program, args, heavy_pool, tmp_path):
     seen = set()
@@ -270,7 +281,7 @@ def test_two_exports_to_one_folder(heavy, heavy_pool, tmp_path):
     processes = [start("hilora-export", "--adapter", "a", "-o", tmp_path / "a", heavy_pool) for _ in range(2)]
     assert sorted(finish(process)[0] for process in processes) in ([0, 3], [0, 0])
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    assert (tmp_path / "a" / "adapter_model.safetensors").read_bytes() == (heavy[0] / "adapter_model.safetensors").read_bytes()
+    assert weights(tmp_path / "a") == weights(heavy[0])
 
 
 def test_an_output_keeps_its_permissions(adapters, tmp_path):
