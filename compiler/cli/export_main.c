@@ -97,7 +97,8 @@ static int parse(int argc, char **argv, settings *s) {
     }
     s->pool = argv[optind];
     if (!s->adapter || !s->output) {
-        return hlc_cli_misuse(&program, s->adapter ? "no output given (-o FOLDER)" : "no adapter given (--adapter NAME)");
+        return hlc_cli_misuse(&program,
+                              s->adapter ? "no output given (-o FOLDER)" : "no adapter given (--adapter NAME)");
     }
     return same_file(s->pool, s->output) ? hlc_cli_misuse(&program, "the output %s is the pool", s->output) : -1;
 }
@@ -111,8 +112,9 @@ static bool run(const settings *s, hlc_progress progress, hlc_export_report *rep
     const uint32_t adapter = hlf_index_find_adapter(&pool.index, s->adapter, strlen(s->adapter));
     bool good = adapter != HLF_NONE;
     if (!good) {
-        hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, s->pool, hlc_place(place, "adapter", s->adapter, strlen(s->adapter)),
-                  "hilora-inspect lists them", "not in this pool");
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, s->pool,
+                  hlc_place(place, "adapter", s->adapter, strlen(s->adapter)), "hilora-inspect lists them",
+                  "not in this pool");
     }
     good = good && hlc_export_peft(&pool, adapter, s->output, progress, report, faults);
     hlc_pool_file_close(&pool);
@@ -126,12 +128,13 @@ static json_t *text_json(const char *text) {
 static json_t *report_json(const settings *s, const hlc_export_report *report, bool done, const hlc_faults *faults) {
     json_t *document = json_pack("{s:b, s:o}", "done", done, "faults", hlc_cli_faults_json(faults));
     if (done) {
-        json_object_update_new(document, json_pack("{s:o, s:o, s:s, s:b, s:I, s:I, s:I, s:I, s:o}", "adapter", text_json(s->adapter), "output",
-                                                   text_json(s->output), "format", "peft", "identical", report->dropped == 0, "tensors",
-                                                   (json_int_t)report->tensors, "dropped", (json_int_t)report->dropped, "weights_bytes",
-                                                   (json_int_t)report->weights_bytes, "config_bytes", (json_int_t)report->config_bytes,
-                                                   "weights_sha256",
-                                                   hlc_cli_hex_json(report->weights_sha256, sizeof report->weights_sha256)));
+        json_object_update_new(
+            document,
+            json_pack("{s:o, s:o, s:s, s:b, s:I, s:I, s:I, s:I, s:o}", "adapter", text_json(s->adapter), "output",
+                      text_json(s->output), "format", "peft", "identical", report->dropped == 0, "tensors",
+                      (json_int_t)report->tensors, "dropped", (json_int_t)report->dropped, "weights_bytes",
+                      (json_int_t)report->weights_bytes, "config_bytes", (json_int_t)report->config_bytes,
+                      "weights_sha256", hlc_cli_hex_json(report->weights_sha256, sizeof report->weights_sha256)));
     }
     return document;
 }

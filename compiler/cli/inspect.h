@@ -10,9 +10,9 @@
 #include "format/index.h"
 
 typedef struct hlc_pool_totals {
-    uint64_t weights, gauges;             /* stored bytes of the chunks */
-    uint64_t index, route;                /* bytes of the sections: the tables, and mean to leverage and whitening */
-    uint64_t other;                       /* header, HDF5's own structures, padding */
+    uint64_t weights, gauges;              /* stored bytes of the chunks */
+    uint64_t index, route;                 /* bytes of the sections: the tables, and mean to leverage and whitening */
+    uint64_t other;                        /* header, HDF5's own structures, padding */
     uint64_t sources, tensors, parameters; /* sums over the adapters: weight files, tensors in them, numbers in these */
     uint32_t routable;
 } hlc_pool_totals;
@@ -31,7 +31,7 @@ typedef struct hlc_inspection {
 typedef struct hlc_adapter_view {
     hlf_adapter_record record;
     hlf_stats_record stats;
-    uint64_t tensors; /* bytes of the tensors in the source */
+    uint64_t tensors;                      /* bytes of the tensors in the source */
     unsigned source_dtypes, stored_dtypes; /* bit d: some factor has hlf_dtype d */
 } hlc_adapter_view;
 

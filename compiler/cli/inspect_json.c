@@ -63,18 +63,20 @@ static json_t *bytes_json(const hlc_inspection *inspection) {
         json_object_set_new(sections, hlf_section_path((hlf_section_id)id),
                             count_json(inspection->index->header.sections[id].length));
     }
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "pool", count_json(inspection->index->size), "weights",
-                     count_json(totals->weights), "gauges", count_json(totals->gauges), "index", count_json(totals->index), "route",
-                     count_json(totals->route), "other", count_json(totals->other), "sources", count_json(totals->sources), "tensors",
-                     count_json(totals->tensors), "sections", sections);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "pool", count_json(inspection->index->size),
+                     "weights", count_json(totals->weights), "gauges", count_json(totals->gauges), "index",
+                     count_json(totals->index), "route", count_json(totals->route), "other", count_json(totals->other),
+                     "sources", count_json(totals->sources), "tensors", count_json(totals->tensors), "sections",
+                     sections);
 }
 
 static json_t *counts_json(const hlc_inspection *inspection) {
     const hlf_index *index = inspection->index;
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "adapters", count_json(index->adapters), "routable",
-                     count_json(inspection->totals.routable), "calibrated", count_json(index->pool.calibrated), "modules",
-                     count_json(index->modules), "entries", count_json(index->entries), "rocs", count_json(index->rocs), "chunks",
-                     count_json(index->chunks), "parameters", count_json(inspection->totals.parameters));
+                     count_json(inspection->totals.routable), "calibrated", count_json(index->pool.calibrated),
+                     "modules", count_json(index->modules), "entries", count_json(index->entries), "rocs",
+                     count_json(index->rocs), "chunks", count_json(index->chunks), "parameters",
+                     count_json(inspection->totals.parameters));
 }
 
 static json_t *statistics_json(const hlf_index *index) {
@@ -84,19 +86,20 @@ static json_t *statistics_json(const hlf_index *index) {
     }
     json_t *misses = json_pack("{s:o, s:o, s:o}", "first", hlc_cli_real_json(pool->miss_first), "among_3",
                                hlc_cli_real_json(pool->miss_third), "samples", count_json(pool->miss_samples));
-    return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "shrinkage", hlc_shrinkage_name(pool->shrinkage), "rho",
-                     hlc_cli_real_json(pool->rho), "whiten", pool->whitening ? "pool" : "none", "whiten_log_det",
-                     pool->whitening ? hlc_cli_real_json(pool->whiten_log_det) : json_null(), "floor", hlc_cli_real_json(pool->floor),
-                     "temperature", hlc_cli_real_json(pool->temperature), "quantile_levels",
-                     reals_json(quantile_levels, HLF_QUANTILES), "quantiles", quantiles_json(pool->quantiles, pool->calibrated > 0),
-                     "miss_rates", misses);
+    return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "shrinkage", hlc_shrinkage_name(pool->shrinkage),
+                     "rho", hlc_cli_real_json(pool->rho), "whiten", pool->whitening ? "pool" : "none", "whiten_log_det",
+                     pool->whitening ? hlc_cli_real_json(pool->whiten_log_det) : json_null(), "floor",
+                     hlc_cli_real_json(pool->floor), "temperature", hlc_cli_real_json(pool->temperature),
+                     "quantile_levels", reals_json(quantile_levels, HLF_QUANTILES), "quantiles",
+                     quantiles_json(pool->quantiles, pool->calibrated > 0), "miss_rates", misses);
 }
 
 static json_t *routing_json(const hlf_pool_record *pool) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:b}", "k", count_json(pool->top_k), "wide_k", count_json(pool->wide_k),
-                     "max_adapters", count_json(pool->max_adapters), "gamma", hlc_cli_real_json(pool->gamma), "p",
-                     hlc_cli_real_json(pool->nucleus_p), "familiar", hlc_cli_real_json(pool->familiar), "gate",
-                     hlc_gate_name(pool->gate), "variance_norm", pool->variance_norm != 0);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:b}", "k", count_json(pool->top_k), "wide_k",
+                     count_json(pool->wide_k), "max_adapters", count_json(pool->max_adapters), "gamma",
+                     hlc_cli_real_json(pool->gamma), "p", hlc_cli_real_json(pool->nucleus_p), "familiar",
+                     hlc_cli_real_json(pool->familiar), "gate", hlc_gate_name(pool->gate), "variance_norm",
+                     pool->variance_norm != 0);
 }
 
 static json_t *pool_json(const hlc_inspection *inspection) {
@@ -107,15 +110,16 @@ static json_t *pool_json(const hlc_inspection *inspection) {
     char format[16], codec[16];
     snprintf(format, sizeof format, "%u.%u", header->major, header->minor);
     hlc_codec_version_text(codec, header->codec_version);
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:[]}", "format_version", format,
-                     "digest", hlc_cli_hex_json(header->digest, HLF_SHA256_SIZE), "base_model", optional_json(index, pool->base_model),
-                     "base_revision", optional_json(index, pool->base_revision), "tool", optional_json(index, pool->tool), "encoder",
-                     encoder_json(index), "codec", coded ? "zstd" : "store", "codec_version", coded ? json_string(codec) : json_null(),
-                     "decompose", hlc_decompose_name(pool->decompose), "energy",
-                     pool->energy > 0 ? hlc_cli_real_json(pool->energy) : json_null(), "max_rank",
-                     pool->max_rank ? count_json(pool->max_rank) : json_null(), "bytes", bytes_json(inspection), "counts",
-                     counts_json(inspection), "statistics", statistics_json(index), "routing", routing_json(pool), "file",
-                     hlc_cli_string_json(inspection->path, strlen(inspection->path)), "faults");
+    return json_pack(
+        "{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:[]}", "format_version",
+        format, "digest", hlc_cli_hex_json(header->digest, HLF_SHA256_SIZE), "base_model",
+        optional_json(index, pool->base_model), "base_revision", optional_json(index, pool->base_revision), "tool",
+        optional_json(index, pool->tool), "encoder", encoder_json(index), "codec", coded ? "zstd" : "store",
+        "codec_version", coded ? json_string(codec) : json_null(), "decompose", hlc_decompose_name(pool->decompose),
+        "energy", pool->energy > 0 ? hlc_cli_real_json(pool->energy) : json_null(), "max_rank",
+        pool->max_rank ? count_json(pool->max_rank) : json_null(), "bytes", bytes_json(inspection), "counts",
+        counts_json(inspection), "statistics", statistics_json(index), "routing", routing_json(pool), "file",
+        hlc_cli_string_json(inspection->path, strlen(inspection->path)), "faults");
 }
 
 /* ---- Adapters ---- */
@@ -132,7 +136,8 @@ static json_t *dtype_json(uint8_t dtype) {
 static json_t *energy_json(const float *importance, size_t rank) {
     json_t *list = json_array();
     for (size_t k = 1;; k = 2 * k < rank ? 2 * k : rank) {
-        json_array_append_new(list, json_pack("[o, o]", count_json(k), hlc_cli_real_json(hlc_energy_share(importance, rank, k))));
+        json_array_append_new(
+            list, json_pack("[o, o]", count_json(k), hlc_cli_real_json(hlc_energy_share(importance, rank, k))));
         if (k >= rank) {
             return list;
         }
@@ -144,18 +149,19 @@ static json_t *entry_json(const hlc_inspection *inspection, uint32_t i) {
     hlc_entry_view_get(inspection, i, &entry);
     const hlf_entry_record *record = &entry.record;
     const bool squeezed = record->flags & HLF_ENTRY_SQUEEZED, gauge = record->flags & HLF_ENTRY_GAUGE;
-    json_t *spectrum = json_pack("{s:o, s:o, s:o, s:o}", "energy", hlc_cli_real_json(entry.spectrum.energy), "stable_rank",
-                                 hlc_cli_real_json(entry.spectrum.stable_rank), "effective_rank",
+    json_t *spectrum = json_pack("{s:o, s:o, s:o, s:o}", "energy", hlc_cli_real_json(entry.spectrum.energy),
+                                 "stable_rank", hlc_cli_real_json(entry.spectrum.stable_rank), "effective_rank",
                                  hlc_cli_real_json(entry.spectrum.effective_rank), "share_of_first",
                                  energy_json(inspection->importance, record->rank));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "module", string_json(inspection->index, entry.module.name),
-                     "rank", count_json(record->rank), "source_rank", count_json(record->source_rank), "scale",
-                     hlc_cli_real_json(record->scale), "squeeze_error",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "module",
+                     string_json(inspection->index, entry.module.name), "rank", count_json(record->rank), "source_rank",
+                     count_json(record->source_rank), "scale", hlc_cli_real_json(record->scale), "squeeze_error",
                      squeezed ? hlc_cli_real_json(record->squeeze_error) : json_null(), "gauge", gauge, "source_dtypes",
-                     sides_json(dtype_json(record->source_dtype_a), dtype_json(record->source_dtype_b)), "stored_dtypes",
+                     sides_json(dtype_json(record->source_dtype_a), dtype_json(record->source_dtype_b)),
+                     "stored_dtypes",
                      sides_json(dtype_json(record->stored_dtype_a), dtype_json(record->stored_dtype_b)), "stored_bytes",
-                     json_pack("{s:o, s:o, s:o}", "A", count_json(entry.bytes[HLF_SIDE_A]), "B", count_json(entry.bytes[HLF_SIDE_B]),
-                               "gauge", count_json(entry.bytes[HLF_SIDE_GAUGE])),
+                     json_pack("{s:o, s:o, s:o}", "A", count_json(entry.bytes[HLF_SIDE_A]), "B",
+                               count_json(entry.bytes[HLF_SIDE_B]), "gauge", count_json(entry.bytes[HLF_SIDE_GAUGE])),
                      "spectrum", spectrum);
 }
 
@@ -165,8 +171,9 @@ static json_t *adapter_statistics_json(const hlc_adapter_view *view) {
         return json_null();
     }
     const bool calibrated = view->record.flags & HLF_ADAPTER_CALIBRATED;
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "directions", count_json(stats->q), "tau", hlc_cli_real_json(stats->tau),
-                     "rho", hlc_cli_real_json(stats->rho), "lambda", hlc_cli_real_json(stats->lambda), "deviation",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "directions", count_json(stats->q), "tau",
+                     hlc_cli_real_json(stats->tau), "rho", hlc_cli_real_json(stats->rho), "lambda",
+                     hlc_cli_real_json(stats->lambda), "deviation",
                      calibrated ? hlc_cli_real_json(stats->deviation) : json_null(), "quantiles",
                      quantiles_json(stats->quantiles, calibrated), "confusion", hlc_cli_real_json(stats->confusion));
 }
@@ -194,14 +201,16 @@ static json_t *adapter_json(const hlc_inspection *inspection, uint32_t i) {
     const hlf_adapter_record *record = &view.record;
     json_t *out = json_pack(
         "{s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
-        string_json(index, record->name), "rank", count_json(record->rank), "modules", count_json(record->entries), "rocs",
-        count_json(record->rocs), "samples", count_json(view.stats.m), "routable", record->flags & HLF_ADAPTER_ROUTABLE, "calibrated",
-        record->flags & HLF_ADAPTER_CALIBRATED, "decompose", hlc_decompose_name(record->decomposition), "parameters",
-        count_json(record->parameters), "source_sha256", hlc_cli_hex_json(record->source_sha256, HLF_SHA256_SIZE), "content_sha256",
-        hlc_cli_hex_json(record->content_sha256, HLF_SHA256_SIZE), "source_file", string_json(index, record->source_name),
-        "source_bytes", count_json(record->source_size), "tensor_bytes", count_json(view.tensors), "stored_bytes",
-        count_json(record->stored_size), "source_dtypes", dtypes_json(view.source_dtypes), "stored_dtypes",
-        dtypes_json(view.stored_dtypes), "statistics", adapter_statistics_json(&view));
+        string_json(index, record->name), "rank", count_json(record->rank), "modules", count_json(record->entries),
+        "rocs", count_json(record->rocs), "samples", count_json(view.stats.m), "routable",
+        record->flags & HLF_ADAPTER_ROUTABLE, "calibrated", record->flags & HLF_ADAPTER_CALIBRATED, "decompose",
+        hlc_decompose_name(record->decomposition), "parameters", count_json(record->parameters), "source_sha256",
+        hlc_cli_hex_json(record->source_sha256, HLF_SHA256_SIZE), "content_sha256",
+        hlc_cli_hex_json(record->content_sha256, HLF_SHA256_SIZE), "source_file",
+        string_json(index, record->source_name), "source_bytes", count_json(record->source_size), "tensor_bytes",
+        count_json(view.tensors), "stored_bytes", count_json(record->stored_size), "source_dtypes",
+        dtypes_json(view.source_dtypes), "stored_dtypes", dtypes_json(view.stored_dtypes), "statistics",
+        adapter_statistics_json(&view));
     json_object_set_new(out, "base_model", optional_json(index, record->base_model));
     json_object_set_new(out, "base_revision", optional_json(index, record->base_revision));
     json_object_set_new(out, "squeeze_error",
@@ -225,8 +234,9 @@ static json_t *adapter_json(const hlc_inspection *inspection, uint32_t i) {
 static json_t *module_json(const hlf_index *index, uint32_t i) {
     hlf_module_record module;
     hlf_index_module(index, i, &module);
-    return json_pack("{s:o, s:o, s:o, s:s, s:o}", "name", string_json(index, module.name), "in", count_json(module.d_in), "out",
-                     count_json(module.d_out), "kind", hlc_kind_name(module.kind), "adapters", count_json(module.adapters));
+    return json_pack("{s:o, s:o, s:o, s:s, s:o}", "name", string_json(index, module.name), "in",
+                     count_json(module.d_in), "out", count_json(module.d_out), "kind", hlc_kind_name(module.kind),
+                     "adapters", count_json(module.adapters));
 }
 
 /* ---- The document ---- */

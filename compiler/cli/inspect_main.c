@@ -97,7 +97,8 @@ static bool find_adapter(const hlc_pool_file *pool, const char *name, hlc_inspec
 /* Checks what is going to be read; false after a fault. */
 static bool prepare(const settings *s, const hlc_pool_file *pool, hlc_inspection *inspection, hlc_faults *faults) {
     bool good = true;
-    *inspection = (hlc_inspection){.path = s->pool, .index = &pool->index, .end = pool->index.adapters, .rivals = s->rivals};
+    *inspection =
+        (hlc_inspection){.path = s->pool, .index = &pool->index, .end = pool->index.adapters, .rivals = s->rivals};
     if (s->rivals && !hlf_index_section(&pool->index, HLF_SECTION_RIVALS)) {
         hlc_bad_input(faults, pool->path, "rivals", "not in this pool");
         good = false;
@@ -105,7 +106,8 @@ static bool prepare(const settings *s, const hlc_pool_file *pool, hlc_inspection
         good = verify_section(pool, HLF_SECTION_RIVALS, faults);
     }
     if (s->adapter) {
-        good = find_adapter(pool, s->adapter, inspection, faults) && verify_section(pool, HLF_SECTION_IMPORTANCE, faults) && good;
+        good = find_adapter(pool, s->adapter, inspection, faults) &&
+               verify_section(pool, HLF_SECTION_IMPORTANCE, faults) && good;
     }
     if (good && !hlc_inspection_begin(inspection)) {
         hlc_out_of_memory(faults, pool->path, 0);

@@ -120,13 +120,14 @@ static void print_sizes(const hlc_inspection *inspection) {
     const uint64_t pool = inspection->index->size;
     char a[HLC_BYTES_TEXT], b[HLC_BYTES_TEXT], c[HLC_BYTES_TEXT];
     label("sizes");
-    printf("weights %s, gauges %s, statistics %s,\n", hlc_cli_bytes_text(a, totals->weights), hlc_cli_bytes_text(b, totals->gauges),
-           hlc_cli_bytes_text(c, totals->route));
+    printf("weights %s, gauges %s, statistics %s,\n", hlc_cli_bytes_text(a, totals->weights),
+           hlc_cli_bytes_text(b, totals->gauges), hlc_cli_bytes_text(c, totals->route));
     label("");
-    printf("index %s, other %s: %s in all\n", hlc_cli_bytes_text(a, totals->index), hlc_cli_bytes_text(b, totals->other),
-           hlc_cli_bytes_text(c, pool));
+    printf("index %s, other %s: %s in all\n", hlc_cli_bytes_text(a, totals->index),
+           hlc_cli_bytes_text(b, totals->other), hlc_cli_bytes_text(c, pool));
     label("");
-    printf("from adapters of %s: ratio %.3f\n", hlc_cli_bytes_text(a, totals->sources), (double)totals->sources / (double)pool);
+    printf("from adapters of %s: ratio %.3f\n", hlc_cli_bytes_text(a, totals->sources),
+           (double)totals->sources / (double)pool);
 }
 
 static void print_pool(const hlc_inspection *inspection) {
@@ -153,8 +154,8 @@ static void print_pool(const hlc_inspection *inspection) {
     printf("%s: %llu rank-one, in %u pairs of an adapter and a module\n", hlc_decompose_name(pool->decompose),
            (unsigned long long)index->rocs, index->entries);
     label("adapters");
-    printf("%u: %u routable, %u calibrated; %u modules\n", index->adapters, inspection->totals.routable, pool->calibrated,
-           index->modules);
+    printf("%u: %u routable, %u calibrated; %u modules\n", index->adapters, inspection->totals.routable,
+           pool->calibrated, index->modules);
     print_statistics(index);
     print_sizes(inspection);
     label("written by");
@@ -169,7 +170,8 @@ static void print_dtypes(unsigned dtypes, int columns) {
     size_t used = 0;
     for (unsigned d = HLF_DTYPE_F16; d <= HLF_DTYPE_F64; d++) {
         if (dtypes >> d & 1) {
-            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? "," : "", hlf_dtype_name((hlf_dtype)d));
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? "," : "",
+                                     hlf_dtype_name((hlf_dtype)d));
         }
     }
     printf(" %-*s", columns, used <= (size_t)columns ? text : "mixed");
@@ -178,12 +180,14 @@ static void print_dtypes(unsigned dtypes, int columns) {
 static void print_adapters(const hlc_inspection *inspection) {
     enum { NAME = 30 };
     char size[HLC_BYTES_TEXT];
-    printf("\n%-*s %5s %7s %7s %7s %-8s %9s\n", NAME, "ADAPTER", "RANK", "MODULES", "ROCS", "SAMPLES", "TYPES", "STORED");
+    printf("\n%-*s %5s %7s %7s %7s %-8s %9s\n", NAME, "ADAPTER", "RANK", "MODULES", "ROCS", "SAMPLES", "TYPES",
+           "STORED");
     for (uint32_t i = inspection->first; i < inspection->end; i++) {
         hlc_adapter_view view;
         hlc_adapter_view_get(inspection, i, &view);
         print_name(inspection->index, view.record.name, NAME);
-        printf(" %5u %7llu %7llu ", view.record.rank, (unsigned long long)view.record.entries, (unsigned long long)view.record.rocs);
+        printf(" %5u %7llu %7llu ", view.record.rank, (unsigned long long)view.record.entries,
+               (unsigned long long)view.record.rocs);
         if (view.stats.m) {
             printf("%7u", view.stats.m);
         } else {
@@ -202,7 +206,8 @@ static void print_modules(const hlc_inspection *inspection) {
         hlf_module_record module;
         hlf_index_module(index, i, &module);
         print_name(index, module.name, NAME);
-        printf(" %8llu %8llu %8u\n", (unsigned long long)module.d_in, (unsigned long long)module.d_out, module.adapters);
+        printf(" %8llu %8llu %8u\n", (unsigned long long)module.d_in, (unsigned long long)module.d_out,
+               module.adapters);
     }
 }
 
@@ -276,9 +281,10 @@ static void print_adapter(const hlc_inspection *inspection) {
     print_hex(record->content_sha256, HLF_SHA256_SIZE);
     printf("\n");
     label("components");
-    printf("%s%s: %llu rank-one, in %llu modules; rank %u; %llu parameters\n", hlc_decompose_name(record->decomposition),
-           record->flags & HLF_ADAPTER_SQUEEZED ? ", squeezed" : "", (unsigned long long)record->rocs,
-           (unsigned long long)record->entries, record->rank, (unsigned long long)record->parameters);
+    printf("%s%s: %llu rank-one, in %llu modules; rank %u; %llu parameters\n",
+           hlc_decompose_name(record->decomposition), record->flags & HLF_ADAPTER_SQUEEZED ? ", squeezed" : "",
+           (unsigned long long)record->rocs, (unsigned long long)record->entries, record->rank,
+           (unsigned long long)record->parameters);
     label("stored");
     printf("%s, of %s: ratio ", hlc_cli_bytes_text(a, record->stored_size), hlc_cli_bytes_text(b, view.tensors));
     print_real((double)view.tensors / (double)record->stored_size, 0);
@@ -297,7 +303,8 @@ static void print_entries(const hlc_inspection *inspection) {
     char size[HLC_BYTES_TEXT];
     hlf_adapter_record adapter;
     hlf_index_adapter(index, inspection->first, &adapter);
-    printf("\n%-*s %4s %6s %-5s %7s %6s %6s %5s\n", NAME, "MODULE", "RANK", "SCALE", "TYPES", "STORED", "STABLE", "EFF", "1st %");
+    printf("\n%-*s %4s %6s %-5s %7s %6s %6s %5s\n", NAME, "MODULE", "RANK", "SCALE", "TYPES", "STORED", "STABLE", "EFF",
+           "1st %");
     for (uint64_t i = 0; i < adapter.entries; i++) {
         hlc_entry_view entry;
         hlc_entry_view_get(inspection, (uint32_t)(adapter.first_entry + i), &entry);

@@ -78,7 +78,8 @@ void hlc_entry_view_get(const hlc_inspection *inspection, uint32_t entry, hlc_en
     for (int side = HLF_SIDE_A; side <= HLF_SIDE_GAUGE; side++) {
         out->bytes[side] = chunk_bytes(index, &out->record, (hlf_side)side);
     }
-    memcpy(inspection->importance, hlf_index_section(index, HLF_SECTION_IMPORTANCE) + out->record.first_roc * sizeof(float),
+    memcpy(inspection->importance,
+           hlf_index_section(index, HLF_SECTION_IMPORTANCE) + out->record.first_roc * sizeof(float),
            out->record.rank * sizeof(float));
     out->spectrum = hlc_spectrum_of(inspection->importance, out->record.rank);
 }
@@ -107,7 +108,8 @@ const char *hlc_gate_name(uint32_t gate) {
 }
 
 const char *hlc_kind_name(uint32_t kind) {
-    static const char *const names[] = {"linear", "embedding", "conv1d", "conv2d", "conv3d", "attention-qkv", "experts"};
+    static const char *const names[] = {"linear", "embedding",     "conv1d", "conv2d",
+                                        "conv3d", "attention-qkv", "experts"};
     return NAME_OF(names, kind);
 }
 

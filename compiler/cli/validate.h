@@ -1,4 +1,5 @@
-/* What hilora-validate checks and what it found: subjects (pools and adapters), and the faults of each check in each of them. */
+/* What hilora-validate checks and what it found: subjects (pools and adapters), and the faults of each check in each of
+ * them. */
 #ifndef HILORA_CLI_VALIDATE_H
 #define HILORA_CLI_VALIDATE_H
 

@@ -39,8 +39,9 @@ static hlc_subject_kind kind_of_file(const char *path, hlc_faults *faults) {
     if (!good) {
         return HLC_SUBJECT_UNKNOWN;
     }
-    return memcmp(head, HLF_MAGIC, sizeof head) == 0 || memcmp(head, hdf5, sizeof head) == 0 || ends_with(path, ".hlp") ? HLC_SUBJECT_POOL
-                                                                                                                      : HLC_SUBJECT_ADAPTER;
+    return memcmp(head, HLF_MAGIC, sizeof head) == 0 || memcmp(head, hdf5, sizeof head) == 0 || ends_with(path, ".hlp")
+               ? HLC_SUBJECT_POOL
+               : HLC_SUBJECT_ADAPTER;
 }
 
 static hlc_subject_kind kind_of(const char *path, hlc_faults *faults) {
@@ -81,7 +82,8 @@ static bool find_subject(const hlc_validation *validation, hlc_subject *subject)
 
 static int compare_names(const void *a, const void *b) {
     const hlc_subject *x = *(hlc_subject *const *)a, *y = *(hlc_subject *const *)b;
-    int order = hlc_bytes_compare(x->files->name.bytes, x->files->name.length, y->files->name.bytes, y->files->name.length);
+    int order =
+        hlc_bytes_compare(x->files->name.bytes, x->files->name.length, y->files->name.bytes, y->files->name.length);
     return order ? order : (x > y) - (x < y);
 }
 
@@ -101,7 +103,8 @@ static bool check_names(const hlc_validation *validation) {
         const hlc_string *before = &adapters[i - 1]->files->name, *own = &adapters[i]->files->name;
         if (hlc_bytes_compare(before->bytes, before->length, own->bytes, own->length) == 0) {
             char place[HLC_PLACE_SIZE];
-            hlc_bad_input(list_of(adapters[i], HLC_CHECK_NAME), adapters[i]->path, hlc_place(place, "adapter", own->bytes, own->length),
+            hlc_bad_input(list_of(adapters[i], HLC_CHECK_NAME), adapters[i]->path,
+                          hlc_place(place, "adapter", own->bytes, own->length),
                           "%s has the same name: a pool takes one of them", adapters[i - 1]->path);
         }
     }
@@ -126,7 +129,8 @@ static void check_pool(const hlc_validation *validation, hlc_subject *subject) {
 /* ---- Adapters ---- */
 
 /* Reads the matrix in blocks; reports its first element that is NaN or infinite, and how many are. */
-static bool check_matrix(const hlc_adapter *adapter, const hlc_matrix_source *source, void *block, size_t block_size, hlc_faults *faults) {
+static bool check_matrix(const hlc_adapter *adapter, const hlc_matrix_source *source, void *block, size_t block_size,
+                         hlc_faults *faults) {
     const size_t element = hlf_dtype_size(source->dtype);
     const uint64_t n = source->rows * source->cols;
     uint64_t bad = 0, first = n;
@@ -144,8 +148,9 @@ static bool check_matrix(const hlc_adapter *adapter, const hlc_matrix_source *so
     if (bad) {
         char place[HLC_PLACE_SIZE];
         hlc_bad_input(faults, adapter->path, hlc_place(place, "tensor", source->key.bytes, source->key.length),
-                      "NaN or infinity in %llu of %llu elements, the first in row %llu, column %llu", (unsigned long long)bad,
-                      (unsigned long long)n, (unsigned long long)(first / source->cols), (unsigned long long)(first % source->cols));
+                      "NaN or infinity in %llu of %llu elements, the first in row %llu, column %llu",
+                      (unsigned long long)bad, (unsigned long long)n, (unsigned long long)(first / source->cols),
+                      (unsigned long long)(first % source->cols));
     }
     return true;
 }
@@ -158,7 +163,8 @@ static void check_weights(const hlc_adapter *adapter, hlc_faults *faults) {
     }
     for (size_t i = 0; block && i < adapter->target_count; i++) {
         const hlc_target *target = &adapter->targets[i];
-        if (!check_matrix(adapter, &target->a, block, BLOCK, faults) || !check_matrix(adapter, &target->b, block, BLOCK, faults)) {
+        if (!check_matrix(adapter, &target->a, block, BLOCK, faults) ||
+            !check_matrix(adapter, &target->b, block, BLOCK, faults)) {
             break;
         }
     }
@@ -171,19 +177,23 @@ static void check_samples(const hlc_adapter_files *files, bool adapter_good, hlc
         return; /* what is no adapter needs none */
     }
     if (!files->embeddings) {
-        hlc_fault(faults, HLC_WARNING, HLC_FAULT_INPUT, files->weights, NULL, "hilora-embed, or hilora-compile --no-stats=allow",
+        hlc_fault(faults, HLC_WARNING, HLC_FAULT_INPUT, files->weights, NULL,
+                  "hilora-embed, or hilora-compile --no-stats=allow",
                   "no embeddings: the router could not find this adapter");
         return;
     }
-    hlc_embeddings *embeddings = hlc_embeddings_read(files->embeddings, files->embeddings_key, list_of(subject, HLC_CHECK_EMBEDDINGS));
+    hlc_embeddings *embeddings =
+        hlc_embeddings_read(files->embeddings, files->embeddings_key, list_of(subject, HLC_CHECK_EMBEDDINGS));
     if (embeddings && embeddings->samples < 2) {
-        hlc_bad_input(faults, files->embeddings, NULL, "%zu sample: at least two are needed, about 20 are advised", embeddings->samples);
+        hlc_bad_input(faults, files->embeddings, NULL, "%zu sample: at least two are needed, about 20 are advised",
+                      embeddings->samples);
     }
     hlc_embeddings_free(embeddings);
 }
 
 static void check_adapter(const hlc_validation *validation, hlc_subject *subject) {
-    hlc_adapter *adapter = hlc_adapter_open(subject->files, validation->drop_extras, list_of(subject, HLC_CHECK_ADAPTER));
+    hlc_adapter *adapter =
+        hlc_adapter_open(subject->files, validation->drop_extras, list_of(subject, HLC_CHECK_ADAPTER));
     if (adapter && validation->deep) {
         check_weights(adapter, list_of(subject, HLC_CHECK_WEIGHTS));
     }

@@ -12,7 +12,8 @@ static const hlc_program program = {
     "PATH is a pool, or an adapter as hilora-compile takes it: a .safetensors file or a folder. What a file is, its\n"
     "content says. All faults of all paths go to standard error, a line per path to standard output, worst first.\n"
     "\n"
-    "      --deep                 also decode every weight of a pool and compare the content hashes; also look for NaN\n"
+    "      --deep                 also decode every weight of a pool and compare the content hashes; also look for "
+    "NaN\n"
     "                             and infinity in the weights of adapters\n"
     "      --embeddings PATH      where the adapters' embeddings are, as for hilora-compile\n"
     "      --drop-extras          warn of tensors that are no low-rank update, as they would be left out\n"
@@ -59,7 +60,10 @@ typedef struct settings {
 
 static int unsupported(int code) {
     return hlc_cli_misuse(&program, "%s is not supported yet",
-                          code == OPTION_JUNIT ? "--junit" : code == OPTION_SARIF ? "--sarif" : code == OPTION_RULES ? "--rules" : "--list-rules");
+                          code == OPTION_JUNIT   ? "--junit"
+                          : code == OPTION_SARIF ? "--sarif"
+                          : code == OPTION_RULES ? "--rules"
+                                                 : "--list-rules");
 }
 
 /* -1: go on; else the exit status. */

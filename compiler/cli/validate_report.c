@@ -125,10 +125,12 @@ static void add_faults(json_t *list, const hlc_faults *found, hlc_check check) {
 }
 
 static json_t *subject_json(const hlc_subject *subject) {
-    static const char *const kinds[] = {[HLC_SUBJECT_POOL] = "pool", [HLC_SUBJECT_ADAPTER] = "adapter", [HLC_SUBJECT_UNKNOWN] = "unknown"};
-    json_t *out = json_pack("{s:o, s:s, s:b, s:I, s:I}", "path", hlc_cli_string_json(subject->path, strlen(subject->path)), "kind",
-                            kinds[subject->kind], "valid", subject->errors == 0, "errors", (json_int_t)subject->errors, "warnings",
-                            (json_int_t)subject->warnings);
+    static const char *const kinds[] = {
+        [HLC_SUBJECT_POOL] = "pool", [HLC_SUBJECT_ADAPTER] = "adapter", [HLC_SUBJECT_UNKNOWN] = "unknown"};
+    json_t *out =
+        json_pack("{s:o, s:s, s:b, s:I, s:I}", "path", hlc_cli_string_json(subject->path, strlen(subject->path)),
+                  "kind", kinds[subject->kind], "valid", subject->errors == 0, "errors", (json_int_t)subject->errors,
+                  "warnings", (json_int_t)subject->warnings);
     if (subject->adapters) {
         json_object_set_new(out, "adapters", json_integer((json_int_t)subject->adapters));
         json_object_set_new(out, "digest", hlc_cli_hex_json(subject->digest, sizeof subject->digest));

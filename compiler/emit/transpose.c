@@ -5,7 +5,8 @@
 enum { TILE = 64 }; /* keeps both the reads and the writes within a few cache lines */
 
 /* For a constant `element` the compiler turns the copies into loads and stores. */
-static inline void transpose(void *restrict dst, const void *restrict src, size_t src_rows, size_t src_cols, size_t element) {
+static inline void transpose(void *restrict dst, const void *restrict src, size_t src_rows, size_t src_cols,
+                             size_t element) {
     for (size_t r0 = 0; r0 < src_rows; r0 += TILE) {
         size_t r1 = r0 + TILE < src_rows ? r0 + TILE : src_rows;
         for (size_t c = 0; c < src_cols; c++) {

@@ -4,7 +4,8 @@
 
 #include <stddef.h>
 
-/* dst (src_cols x src_rows) = the transpose of src (src_rows x src_cols), row-major, elements of `element` bytes; no overlap. */
+/* dst (src_cols x src_rows) = the transpose of src (src_rows x src_cols), row-major, elements of `element` bytes; no
+ * overlap. */
 void hlc_transpose(void *restrict dst, const void *restrict src, size_t src_rows, size_t src_cols, size_t element);
 
 #endif

@@ -25,7 +25,8 @@ typedef struct export_job {
 } export_job;
 
 static const char *name_of(const export_job *job, char place[HLC_PLACE_SIZE]) {
-    return hlc_place(place, "adapter", hlf_index_string(&job->pool->index, job->adapter.name), job->adapter.name.length);
+    return hlc_place(place, "adapter", hlf_index_string(&job->pool->index, job->adapter.name),
+                     job->adapter.name.length);
 }
 
 static bool refuse(const export_job *job, const char *reason) {
@@ -51,7 +52,8 @@ static bool load(export_job *job) {
     if (job->adapter.flags & HLF_ADAPTER_SQUEEZED) {
         return refuse(job, "it is squeezed; exporting that is not supported yet");
     }
-    bool header = load_text(job, &job->adapter.header, "the pool does not keep the header of its weight file", &job->header);
+    bool header =
+        load_text(job, &job->adapter.header, "the pool does not keep the header of its weight file", &job->header);
     bool config = load_text(job, &job->adapter.config, "the pool does not keep its configuration", &job->config);
     return header && config && hlc_plan_tensors(job->pool, &job->adapter, &job->header, &job->plan, job->faults);
 }
@@ -80,11 +82,13 @@ static void append_tensor(hlc_text *text, const hlc_safetensors *table, const hl
     hlc_tensor_shape(table, tensor, shape, 2); /* what is in a pool is a matrix */
     append_quoted(text, tensor->name, tensor->name_length);
     hlc_text_printf(text, ":{\"dtype\":\"%s\",\"shape\":[%llu,%llu],\"data_offsets\":[%llu,%llu]}",
-                    hlc_tensor_dtype_name((hlc_tensor_dtype)tensor->dtype), (unsigned long long)shape[0], (unsigned long long)shape[1],
-                    (unsigned long long)begin, (unsigned long long)(begin + (tensor->end - tensor->begin)));
+                    hlc_tensor_dtype_name((hlc_tensor_dtype)tensor->dtype), (unsigned long long)shape[0],
+                    (unsigned long long)shape[1], (unsigned long long)begin,
+                    (unsigned long long)(begin + (tensor->end - tensor->begin)));
 }
 
-/* The metadata as it was, and the tensors that the pool holds, without gaps; padded with spaces as the reference does. */
+/* The metadata as it was, and the tensors that the pool holds, without gaps; padded with spaces as the reference does.
+ */
 static void append_new_header(hlc_text *text, const hlc_tensor_plan *plan) {
     const hlc_safetensors *table = plan->table;
     uint64_t end = 0;
@@ -166,7 +170,8 @@ static bool write_tensor(export_job *job, const hlc_planned_tensor *planned) {
 
 static void warn_dropped(const export_job *job, const hlc_tensor *tensor) {
     char place[HLC_PLACE_SIZE];
-    hlc_fault(job->faults, HLC_WARNING, HLC_FAULT_INPUT, job->pool->path, hlc_place(place, "tensor", tensor->name, tensor->name_length), NULL,
+    hlc_fault(job->faults, HLC_WARNING, HLC_FAULT_INPUT, job->pool->path,
+              hlc_place(place, "tensor", tensor->name, tensor->name_length), NULL,
               "it was left out when the pool was compiled");
 }
 
@@ -212,9 +217,10 @@ static bool write_folder(export_job *job, const char *target) {
            hlc_folder_commit(&job->folder, job->faults);
 }
 
-bool hlc_export_peft(const hlc_pool_file *pool, uint32_t adapter, const char *target, hlc_progress progress, hlc_export_report *report,
-                     hlc_faults *faults) {
-    export_job job = {.pool = pool, .progress = progress, .report = report, .faults = faults, .coder = hlc_encoder_create()};
+bool hlc_export_peft(const hlc_pool_file *pool, uint32_t adapter, const char *target, hlc_progress progress,
+                     hlc_export_report *report, hlc_faults *faults) {
+    export_job job = {
+        .pool = pool, .progress = progress, .report = report, .faults = faults, .coder = hlc_encoder_create()};
     *report = (hlc_export_report){0};
     hlf_index_adapter(&pool->index, adapter, &job.adapter);
     bool good = job.coder != NULL;

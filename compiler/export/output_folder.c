@@ -57,7 +57,8 @@ static bool split_target(hlc_output_folder *folder, const char *target, hlc_faul
     }
     const char *last = hlc_path_last(folder->target);
     if (!last[0] || strcmp(last, ".") == 0 || strcmp(last, "..") == 0) {
-        hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, target, NULL, "name a new folder", "the path does not end in a name");
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, target, NULL, "name a new folder",
+                  "the path does not end in a name");
         return false;
     }
     return true;
@@ -85,7 +86,8 @@ static bool target_is_free(const hlc_output_folder *folder, hlc_faults *faults) 
         return true;
     }
     hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, folder->target, NULL, "name a new folder", "%s",
-              S_ISDIR(status.st_mode) ? "the folder is there already, and cannot be seen to be empty" : "the output is there already, and no folder");
+              S_ISDIR(status.st_mode) ? "the folder is there already, and cannot be seen to be empty"
+                                      : "the output is there already, and no folder");
     return false;
 }
 
@@ -107,7 +109,8 @@ static bool try_hidden(hlc_output_folder *folder, char *name) {
 static bool make_hidden(hlc_output_folder *folder) {
     for (unsigned attempt = 0; attempt < 100; attempt++) {
         char *name = NULL;
-        if (asprintf(&name, "%s/.%s.%ld.%u.tmp", folder->parent, hlc_path_last(folder->target), (long)getpid(), attempt) < 0) {
+        if (asprintf(&name, "%s/.%s.%ld.%u.tmp", folder->parent, hlc_path_last(folder->target), (long)getpid(),
+                     attempt) < 0) {
             errno = ENOMEM;
             return false;
         }
@@ -181,7 +184,8 @@ bool hlc_folder_write(hlc_output_folder *folder, size_t file, const void *bytes,
 static bool link_file(hlc_output_folder *folder, size_t file) {
     char open_path[48];
     snprintf(open_path, sizeof open_path, "/proc/self/fd/%d", folder->files[file].fd);
-    return name_in_hidden(folder, file) && linkat(AT_FDCWD, open_path, AT_FDCWD, folder->files[file].path, AT_SYMLINK_FOLLOW) == 0;
+    return name_in_hidden(folder, file) &&
+           linkat(AT_FDCWD, open_path, AT_FDCWD, folder->files[file].path, AT_SYMLINK_FOLLOW) == 0;
 }
 
 static bool sync_path(const char *path) {

@@ -1,8 +1,8 @@
 /* An output folder that appears with all of its files or not at all.
  *
- * While they are written, the files have no name (O_TMPFILE), so that a killed process leaves nothing behind; at the end they are linked into a hidden
- * folder beside the target, which is synced and renamed. Where the file system has no unnamed files, they are in the hidden folder from the start.
- * One output at a time per process. */
+ * While they are written, the files have no name (O_TMPFILE), so that a killed process leaves nothing behind; at the
+ * end they are linked into a hidden folder beside the target, which is synced and renamed. Where the file system has no
+ * unnamed files, they are in the hidden folder from the start. One output at a time per process. */
 #ifndef HILORA_COMPILER_OUTPUT_FOLDER_H
 #define HILORA_COMPILER_OUTPUT_FOLDER_H
 
@@ -24,7 +24,8 @@ typedef struct hlc_output_folder {
     } files[HLC_FOLDER_FILES];
 } hlc_output_folder;
 
-/* Starts an output. A target that is there already, unless it is an empty folder, and a missing or read-only parent are RESOURCE faults. */
+/* Starts an output. A target that is there already, unless it is an empty folder, and a missing or read-only parent are
+ * RESOURCE faults. */
 bool hlc_folder_begin(hlc_output_folder *folder, const char *target, hlc_faults *faults);
 /* Adds an empty file (at most HLC_FOLDER_FILES, names without slashes); *file is its number. */
 bool hlc_folder_add(hlc_output_folder *folder, const char *name, size_t *file, hlc_faults *faults);

@@ -16,7 +16,8 @@ typedef struct planning {
 
 static bool tensor_fault(const planning *p, const hlc_tensor *tensor, const char *reason) {
     char place[HLC_PLACE_SIZE];
-    hlc_bad_input(p->faults, p->pool->path, hlc_place(place, "tensor", tensor->name, tensor->name_length), "%s", reason);
+    hlc_bad_input(p->faults, p->pool->path, hlc_place(place, "tensor", tensor->name, tensor->name_length), "%s",
+                  reason);
     return false;
 }
 
@@ -25,7 +26,8 @@ static bool shape_fits(const planning *p, const hlc_tensor *tensor, const hlf_en
     hlf_module_record module;
     uint64_t shape[2] = {0, 0};
     hlf_index_module(&p->pool->index, entry->module, &module);
-    const uint64_t rows = side == HLF_SIDE_A ? entry->rank : module.d_out, cols = side == HLF_SIDE_A ? module.d_in : entry->rank;
+    const uint64_t rows = side == HLF_SIDE_A ? entry->rank : module.d_out,
+                   cols = side == HLF_SIDE_A ? module.d_in : entry->rank;
     const uint8_t dtype = side == HLF_SIDE_A ? entry->source_dtype_a : entry->source_dtype_b;
     return hlc_tensor_shape(p->plan->table, tensor, shape, 2) == 2 && shape[0] == rows && shape[1] == cols &&
            hlc_tensor_dtype_weight((hlc_tensor_dtype)tensor->dtype) == (hlf_dtype)dtype;
@@ -75,9 +77,10 @@ static bool all_seen(const planning *p) {
         hlf_index_module(&p->pool->index, entry.module, &module);
         for (int side = HLF_SIDE_A; side <= HLF_SIDE_B; side++) {
             if (!p->seen[i][side]) {
-                hlc_bad_input(p->faults, p->pool->path,
-                              hlc_place(place, "module", hlf_index_string(&p->pool->index, module.name), module.name.length),
-                              "the source's header has no tensor for its %s", side == HLF_SIDE_A ? "A" : "B");
+                hlc_bad_input(
+                    p->faults, p->pool->path,
+                    hlc_place(place, "module", hlf_index_string(&p->pool->index, module.name), module.name.length),
+                    "the source's header has no tensor for its %s", side == HLF_SIDE_A ? "A" : "B");
                 good = false;
             }
         }
@@ -114,8 +117,8 @@ static bool fill_plan(planning *p) {
     return good;
 }
 
-bool hlc_plan_tensors(const hlc_pool_file *pool, const hlf_adapter_record *adapter, const hlc_string *header, hlc_tensor_plan *plan,
-                      hlc_faults *faults) {
+bool hlc_plan_tensors(const hlc_pool_file *pool, const hlf_adapter_record *adapter, const hlc_string *header,
+                      hlc_tensor_plan *plan, hlc_faults *faults) {
     *plan = (hlc_tensor_plan){.table = hlc_safetensors_of_header(pool->path, header, adapter->source_size, faults)};
     const char *name = hlf_index_string(&pool->index, adapter->name);
     planning p = {.pool = pool,

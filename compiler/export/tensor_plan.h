@@ -17,10 +17,10 @@ typedef struct hlc_tensor_plan {
     size_t dropped;
 } hlc_tensor_plan;
 
-/* header: the safetensors header that the pool keeps. False after a fault: every A and B of the header must be in the pool, with its shape and type,
- * and every A and B of the pool in the header. hlc_tensor_plan_free in either case. */
-bool hlc_plan_tensors(const hlc_pool_file *pool, const hlf_adapter_record *adapter, const hlc_string *header, hlc_tensor_plan *plan,
-                      hlc_faults *faults);
+/* header: the safetensors header that the pool keeps. False after a fault: every A and B of the header must be in the
+ * pool, with its shape and type, and every A and B of the pool in the header. hlc_tensor_plan_free in either case. */
+bool hlc_plan_tensors(const hlc_pool_file *pool, const hlf_adapter_record *adapter, const hlc_string *header,
+                      hlc_tensor_plan *plan, hlc_faults *faults);
 void hlc_tensor_plan_free(hlc_tensor_plan *plan);
 
 #endif
