@@ -59,21 +59,6 @@ static inline double hlc_dot_rows(const float *a, const float *b, size_t n) {
     return hlc_lanes_sum(lanes);
 }
 
-/* row^T x */
-static inline double hlc_dot(const float *row, const double *x, size_t n) {
-    double lanes[HLC_LANES] = {0};
-    size_t i = 0;
-    for (; i + HLC_LANES <= n; i += HLC_LANES) {
-        for (size_t lane = 0; lane < HLC_LANES; lane++) {
-            lanes[lane] += (double)row[i + lane] * x[i + lane];
-        }
-    }
-    for (size_t lane = 0; i + lane < n; lane++) {
-        lanes[lane] += (double)row[i + lane] * x[i + lane];
-    }
-    return hlc_lanes_sum(lanes);
-}
-
 /* |x|^2 */
 static inline double hlc_norm2(const double *x, size_t n) {
     double lanes[HLC_LANES] = {0};

@@ -214,8 +214,8 @@ def test_miss_rates(seed, whiten):
     assert 0.1 < first and third < first
 
 
-def test_ties_go_to_the_lower_index():
-    """Symmetric pools in which a rival scores exactly as the own adapter does: rho = 1 and equal lambda at the floor."""
+def test_twins_are_always_missed():
+    """A rival that has seen the sample scores it higher than the own adapter without it."""
     rng = np.random.default_rng(8)
     samples = draw(rng, 8, 6)
     pool = Pool([samples, samples, samples, samples, samples], shrinkage=numerics.NUMBER, number=1.0)
@@ -282,7 +282,7 @@ def test_extreme_sizes(size):
 def test_tiny_scatter_far_from_the_origin():
     """Samples that differ in the last bits of float32 only: collinear ones must keep rank one."""
     base = np.linspace(1, 2, 50).astype(np.float32)
-    step = np.spacing(base)
+    step = np.spacing(base) * (1 + np.arange(50) % 3).astype(np.float32)
     samples = np.stack([base + k * step for k in (0, 1, 3, 4, 9)])
     adapter = Pool([samples]).adapters[0]
     assert adapter.q == 1

@@ -3,6 +3,7 @@
 
 #include "compiler/linalg.h"
 #include "compiler/stats/calibration.h"
+#include "compiler/stats/misses.h"
 #include "compiler/stats/scatter.h"
 #include "compiler/stats/tasks.h"
 #include "compiler/stats/whiten.h"
@@ -210,6 +211,45 @@ START_TEST(pool_quantiles_take_64_of_a_large_adapter) {
 }
 END_TEST
 
+START_TEST(equal_values_leave_the_least_temperature) {
+    const float simplex[] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
+    const float *samples[] = {simplex};
+    const size_t m[] = {4};
+    const hlc_stats_options options = {.threads = 1};
+    hlc_pool_stats stats;
+    ck_assert(hlc_pool_stats_fit(samples, m, 1, 4, &options, &stats));
+    ck_assert(stats.temperature == 1e-3 * 4);
+    ck_assert(stats.miss_first == 0 && stats.miss_samples == 4);
+    hlc_pool_stats_free(&stats);
+}
+END_TEST
+
+/* One direction and exact numbers: samples at (1, 0) and (-1, 0) about the origin, rivals that are points at the origin. */
+START_TEST(ties_count_for_rivals_of_lower_index) {
+    enum { RIVALS = 5, OWN = 1 };
+    float origin[2] = {0, 0}, axis[2] = {1, 0};
+    double w[4] = {0.5, -0.5, 0.5, -0.5}, sv[1] = {2}, values[4] = {-2.5, -2.5, -2.5, -2.5};
+    hlc_scatter scatter[RIVALS];
+    hlc_gaussian gaussian[RIVALS];
+    hlc_calibration calibration[RIVALS] = {{0}};
+    for (size_t i = 0; i < RIVALS; i++) {
+        scatter[i] = (hlc_scatter){.m = 2, .d = 2, .mean = origin};
+        gaussian[i] = (hlc_gaussian){.rho = 1, .lambda = 1, .log_norm = -2};
+    }
+    scatter[OWN] = (hlc_scatter){.m = 4, .d = 2, .q = 1, .mean = origin, .basis = axis, .w = w, .sv = sv, .tau = 1};
+    calibration[OWN] = (hlc_calibration){.calibrated = true, .values = values};
+    hlc_pool_stats stats = {
+        .count = RIVALS, .d = 2, .calibrated = 1, .scatter = scatter, .gaussian = gaussian, .calibration = calibration};
+    ck_assert(hlc_log_density(&scatter[0], &gaussian[0], axis) == -2.5);
+    ck_assert(hlc_miss_rates(&stats, 1));
+    ck_assert_uint_eq(stats.miss_samples, 4);
+    ck_assert(stats.miss_first == 1 && stats.miss_third == 0); /* rival 0 alone */
+    gaussian[0].log_norm = -2.0000001;
+    ck_assert(hlc_miss_rates(&stats, 1));
+    ck_assert(stats.miss_first == 0);
+}
+END_TEST
+
 START_TEST(pools_with_nothing_to_calibrate) {
     const float same[] = {1, 2, 1, 2}, pair[] = {0, 0, 1, 2};
     const float *none[] = {NULL}, *still[] = {same, NULL}, *two[] = {pair, NULL};
@@ -270,6 +310,13 @@ START_TEST(whitening_out_of_range_fails) {
     hlc_pool_stats stats;
     ck_assert(!hlc_pool_stats_fit(samples, m, 1, 2, &options, &stats));
     ck_assert_ptr_null(stats.scatter);
+
+    const double inverse[] = {10, 0, 0, 1};
+    const float edge[] = {3.4e37F, 1, 3.5e37F, 1};
+    float mapped[2];
+    ck_assert(hlc_whiten_apply(inverse, 2, edge, 1, mapped));
+    ck_assert(mapped[0] == (float)(10 * (double)edge[0]));
+    ck_assert(!hlc_whiten_apply(inverse, 2, edge + 2, 1, mapped));
 }
 END_TEST
 
@@ -297,6 +344,8 @@ int main(void) {
     tcase_add_test(tests, pool_rho_and_floor_are_medians);
     tcase_add_test(tests, miss_rates_count_rivals_that_score_higher);
     tcase_add_test(tests, pool_quantiles_take_64_of_a_large_adapter);
+    tcase_add_test(tests, equal_values_leave_the_least_temperature);
+    tcase_add_test(tests, ties_count_for_rivals_of_lower_index);
     tcase_add_test(tests, pools_with_nothing_to_calibrate);
     tcase_add_test(tests, whitening_takes_the_pooled_covariance_to_the_identity);
     tcase_add_test(tests, whitening_out_of_range_fails);

@@ -138,7 +138,7 @@ START_TEST(collinear_samples_keep_rank_one_far_from_the_origin) {
     float samples[M * D];
     for (size_t k = 0; k < M; k++) {
         for (size_t i = 0; i < D; i++) {
-            samples[k * D + i] = (1 + (float)i / 32) + (float)steps[k] * FLT_EPSILON;
+            samples[k * D + i] = (1 + (float)i / 32) + (float)(steps[k] * (1 + (int)i % 3)) * FLT_EPSILON;
         }
     }
     hlc_scatter fit;
