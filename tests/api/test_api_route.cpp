@@ -289,10 +289,10 @@ TEST(Route, ExplicitRefusesWhatItCannotDo) {
         options.adapter_weights = weights;
         EXPECT_EQ(compute(pool.get(), z, options), HL_ERR_ARGUMENT) << pair.second;
     }
-    const double huge[] = {1.7e308, 1.7e308};
+    const double huge[] = {1.5e308, 0.5e308};
     options = make(names);
     options.adapter_weights = huge;
-    EXPECT_EQ(decision_of(route_or_fail(pool.get(), z, &options).get()).parts, (std::vector<uint32_t>{128, 128}));
+    EXPECT_EQ(decision_of(route_or_fail(pool.get(), z, &options).get()).parts, (std::vector<uint32_t>{192, 64}));
     options = make(names);
     options.weights = HL_WEIGHTS_POSTERIOR;
     hl_route *route = nullptr;
@@ -513,6 +513,17 @@ TEST(Fate, SaysWhyEachAdapterIsInOrOut) {
         std::iota(all.begin(), all.end(), 0u);
         EXPECT_EQ(ranks, all);
     }
+    options.fallback = HL_FALLBACK_BASE;
+    RoutePtr base = route_or_fail(pool.get(), std::vector<float>(spec.dim, 99.0f), &options);
+    std::vector<int> fates(8);
+    for (uint32_t i = 0; i < spec.adapters; i++) {
+        auto fate = sized<hl_fate_view>();
+        ASSERT_EQ(hl_route_fate_at(base.get(), i, &fate), HL_OK);
+        fates[fate.fate]++;
+    }
+    EXPECT_EQ(fates[HL_FATE_UNFAMILIAR], static_cast<int>(info_of(base.get()).allowed));
+    EXPECT_GT(fates[HL_FATE_UNFAMILIAR], 0);
+    EXPECT_EQ(fates[HL_FATE_DENIED], 2);
     RoutePtr plain = route_or_fail(pool.get(), bytes.prompt(1));
     auto fate = sized<hl_fate_view>();
     EXPECT_EQ(hl_route_fate_at(plain.get(), 0, &fate), HL_ERR_ARGUMENT);

@@ -349,6 +349,7 @@ def route(pool, z, options):
     return {
         "route": [{"adapter": i, "rocs": r, "weight_256": n, "log_likelihood": L[i]} for i, r, n in items],
         "familiar": familiar,
+        "threshold": threshold,
         "budget": budget,
         "wanted": min(wanted, len(ids)),
         "digest": digest(pool, items, o["gate"], o["variance_norm"], o.get("rows", 1)).hex(),

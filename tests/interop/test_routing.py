@@ -63,8 +63,8 @@ def same(a, b):
 
 def difference(got, expected):
     """The first key in which the library's answer differs from the reference's."""
-    for key in ("familiar", "wanted", "budget", "digest"):
-        if got[key] != expected[key]:
+    for key in ("familiar", "threshold", "wanted", "budget", "digest"):
+        if not same(got[key], expected[key]):
             return key
     if len(got["route"]) != len(expected["route"]):
         return "length"

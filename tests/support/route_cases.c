@@ -221,7 +221,9 @@ static void put_route(FILE *out, const hl_route *route) {
     for (int i = 0; i < 16; i++) {
         fprintf(out, "%02x", view.digest[i]);
     }
-    fputs("\", \"route\": [", out);
+    fputs("\", \"threshold\": ", out);
+    put_number(out, view.threshold);
+    fputs(", \"route\": [", out);
     for (uint32_t i = 0; i < view.count; i++) {
         hl_route_item item = {.struct_size = sizeof item};
         if (hl_route_item_at(route, i, &item) != HL_OK) {

@@ -3,6 +3,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/exp.h"
 #include "tests/support/random.h"
@@ -52,6 +53,21 @@ START_TEST(has_the_documented_bits) {
 }
 END_TEST
 
+/* FNV-1a over the bytes of 4096 values, from tests/interop/routing_reference.py: every bit of every step counts. */
+START_TEST(has_the_bits_of_the_reference) {
+    uint64_t hash = UINT64_C(0xCBF29CE484222325);
+    for (int k = 0; k < 4096; k++) {
+        const double y = hlr_exp(-k * 0.18203125);
+        unsigned char bytes[sizeof y];
+        memcpy(bytes, &y, sizeof y);
+        for (size_t i = 0; i < sizeof y; i++) {
+            hash = (hash ^ bytes[i]) * UINT64_C(0x100000001B3);
+        }
+    }
+    ck_assert_uint_eq(hash, UINT64_C(0x267EB9F6AE809F02));
+}
+END_TEST
+
 START_TEST(never_falls_while_x_rises) {
     double previous = 0;
     for (int i = 0; i <= 2000000; i++) {
@@ -68,6 +84,7 @@ int main(void) {
     tcase_add_test(tests, is_within_one_unit);
     tcase_add_test(tests, has_the_documented_edges);
     tcase_add_test(tests, has_the_documented_bits);
+    tcase_add_test(tests, has_the_bits_of_the_reference);
     tcase_add_test(tests, never_falls_while_x_rises);
     tcase_set_timeout(tests, 120);
     suite_add_tcase(suite, tests);
