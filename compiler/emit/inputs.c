@@ -59,17 +59,22 @@ static void report_shape(const hlc_inputs *inputs, const hlc_module *module, con
               (unsigned long long)module->d_out, inputs->adapters[module->first_adapter]->path);
 }
 
+/* 0 for an adapter that could not be opened. */
+static size_t target_count(const hlc_inputs *inputs, size_t adapter) {
+    return inputs->adapters[adapter] ? inputs->adapters[adapter]->target_count : 0;
+}
+
 static bool collect_targets(const hlc_inputs *inputs, named_target **out, size_t *out_count) {
     size_t count = 0, at = 0;
     for (size_t i = 0; i < inputs->count; i++) {
-        count += inputs->adapters[i]->target_count;
+        count += target_count(inputs, i);
     }
     named_target *named = malloc((count ? count : 1) * sizeof *named);
     if (!named) {
         return false;
     }
     for (size_t i = 0; i < inputs->count; i++) {
-        for (size_t k = 0; k < inputs->adapters[i]->target_count; k++) {
+        for (size_t k = 0; k < target_count(inputs, i); k++) {
             named[at++] = (named_target){&inputs->adapters[i]->targets[k], (uint32_t)i, (uint32_t)k};
         }
     }
@@ -85,10 +90,10 @@ static bool merge_modules(hlc_inputs *inputs, hlc_faults *faults) {
     if (!collect_targets(inputs, &named, &count)) {
         return false;
     }
-    inputs->modules = calloc(count, sizeof *inputs->modules);
+    inputs->modules = calloc(count + 1, sizeof *inputs->modules);
     bool good = inputs->modules != NULL;
     for (size_t i = 0; good && i < inputs->count; i++) {
-        inputs->target_modules[i] = malloc(inputs->adapters[i]->target_count * sizeof(uint32_t));
+        inputs->target_modules[i] = malloc((target_count(inputs, i) + 1) * sizeof(uint32_t));
         good = inputs->target_modules[i] != NULL;
     }
     for (size_t i = 0; good && i < count; i++) {
@@ -119,7 +124,7 @@ static void agree_on_base(const hlc_compile_options *options, hlc_inputs *inputs
     inputs->base_revision = "";
     for (size_t i = 0; i < inputs->count; i++) {
         const hlc_adapter *adapter = inputs->adapters[i];
-        if (!adapter->base_model.length) {
+        if (!adapter || !adapter->base_model.length) {
             continue;
         }
         if (first == inputs->count) {
@@ -284,11 +289,6 @@ bool hlc_inputs_open(const hlc_compile_options *options, hlc_inputs *inputs, hlc
     inputs->revision = agree_on_text(inputs, options->revision, "revision", offsetof(hlc_embeddings, revision), faults);
     inputs->prefix = agree_on_text(inputs, options->prefix, "prefix", offsetof(hlc_embeddings, prefix), faults);
     agree_on_normalization(options, inputs, faults);
-    for (size_t i = 0; i < inputs->count; i++) {
-        if (!inputs->adapters[i]) {
-            return false; /* its faults were added; without it the modules cannot be compared */
-        }
-    }
     agree_on_base(options, inputs, faults);
     if (inputs->count && !merge_modules(inputs, faults)) {
         hlc_out_of_memory(faults, NULL, 0);

@@ -12,7 +12,7 @@ from pathlib import Path
 import programs
 
 SANITIZED = any(part.endswith(("asan", "tsan")) for part in programs.bin_folder().parts)
-PROGRAMS = ("hilora-compile", "hilora-inspect", "hilora-validate", "hilora-export")
+PROGRAMS = ("hilora-compile", "hilora-inspect", "hilora-validate", "hilora-export", "hilora-route")
 
 
 def start(program: str, *args: object, **options) -> subprocess.Popen:

@@ -130,6 +130,14 @@ def test_adapters_that_do_not_go_together(change, tmp_path):
     assert any("/a" in fault["reason"] and "/b" in fault["file"] for fault in told)
 
 
+def test_adapters_are_compared_beside_a_broken_one(tmp_path):
+    folders = [adapter(tmp_path / "a", 1), adapter(tmp_path / "broken", 2), adapter(tmp_path / "c", 3, d_in=13)]
+    (folders[1] / "adapter_config.json").write_text("{")
+    (tmp_path / "out").mkdir()
+    told = refused(1, *folders, folder=tmp_path / "out")
+    assert len(told) == 2 and any("/c" in fault["file"] and "/a" in fault["reason"] for fault in told)
+
+
 def test_two_adapters_of_one_name(tmp_path):
     folders = [adapter(tmp_path / "x" / "same", 1), adapter(tmp_path / "y" / "same", 2)]
     (tmp_path / "out").mkdir()
