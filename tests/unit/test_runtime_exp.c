@@ -24,7 +24,9 @@ START_TEST(is_within_one_unit) {
         const double u = hlt_uniform(&rng);
         const double x = i % 4 == 0 ? -745.2 * u : i % 4 == 1 ? -u : i % 4 == 2 ? -40 * u : -pow(10, -20 * u);
         const double error = error_of(x, hlr_exp(x));
-        ck_assert_msg(error < 1, "exp(%a) is off by %g units", x, error);
+        if (!(error < 1)) { /* assertions are slow by the million */
+            ck_abort_msg("exp(%a) is off by %g units", x, error);
+        }
         worst = error > worst ? error : worst;
     }
     ck_assert_double_gt(worst, 0.5);
@@ -72,7 +74,9 @@ START_TEST(never_falls_while_x_rises) {
     double previous = 0;
     for (int i = 0; i <= 2000000; i++) {
         const double y = hlr_exp(-750 + i * 3.75e-4);
-        ck_assert_double_ge(y, previous);
+        if (!(y >= previous)) {
+            ck_abort_msg("exp falls to %a from %a", y, previous);
+        }
         previous = y;
     }
 }
