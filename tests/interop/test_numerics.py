@@ -310,6 +310,7 @@ def test_bhattacharyya_distances_are_those_of_the_dense_covariances(seed, shrink
     expected = {(i, j): max(0, dense_bhattacharyya(pool.adapters[i], pool.adapters[j])) for i in present for j in present if i != j}
     sums, distances, nearest = pool.rivals(kept=len(samples), threads=3)
     assert np.isnan(sums[7]) and (nearest[7] == -1).all() and np.isnan(distances[7]).all()
+    assert (distances[nearest >= 0] >= 0).all()
     for i in present:
         others = [j for j in present if j != i]
         assert sorted(nearest[i][: len(others)]) == others and (nearest[i][len(others) :] == -1).all()
