@@ -15,21 +15,25 @@
 #include "runtime/sort.h"
 
 enum {
-    BLOCK_TOKENS = 64,       /* that share a pass over the rows */
-    LEAST_BLOCK_TOKENS = 16, /* when threads share the tokens of a call */
-    BLOCK_SCORES = 1 << 20,  /* fewer tokens when routes are so wide that their scores would take more */
-    PACKED_COLUMNS = 64,     /* of a strip that is copied together for a run */
-    PACKED_ROWS = 1024,      /* at most */
-    PACKED_RUN = 4           /* tokens that make the copy worth while */
+    BLOCK_TOKENS = 512,                  /* that share a pass over the rows of B, where routes are alike */
+    SCORED_TOKENS = 64,                  /* of them, that share a pass over the rows of A */
+    LEAST_BLOCK_TOKENS = 16,             /* when threads share the tokens of a call */
+    BLOCK_SCORES = 1 << 20,              /* fewer tokens when routes are so wide that their scores would take more */
+    X_FLOATS = SCORED_TOKENS * HLR_SPAN, /* of x at a time */
+    DIRECT_COLUMNS = 2048,               /* of y at a time */
+    PACKED_COLUMNS = 64,                 /* of a strip of rows that is copied together, as float32, for a run */
+    PACKED_ROWS = 1024,                  /* at most */
+    PACKED_RUN = 4                       /* tokens that make the copy worth while */
 };
 
 /* What a run does with one adapter. */
 typedef struct term {
     const hlr_rows *rows;
-    uint32_t use;   /* of the session: terms with one use share rows */
-    uint32_t first; /* where its scores begin among the token's */
-    uint32_t count; /* o_l */
-    float scale;    /* s_l c_i n_i */
+    uint32_t use;    /* of the session: terms with one use share rows */
+    uint32_t first;  /* where its scores begin among the token's, and its rows among the run's */
+    uint32_t chosen; /* where its active components begin among the token's */
+    uint32_t count;  /* o_l */
+    float scale;     /* s_l c_i n_i */
 } term;
 
 /* Tokens of one route that stand together in the block. */
@@ -37,6 +41,8 @@ typedef struct run {
     const hlr_prepared_route *route;
     uint32_t first, tokens;
     uint32_t first_term, terms;
+    uint32_t rows, chosen; /* of all terms: rows, each term's rounded up to HLR_ROW_UNIT; active components */
+    bool packed;           /* strips of the rows are copied together */
 } run;
 
 struct hlr_apply_scratch {
@@ -47,10 +53,10 @@ struct hlr_apply_scratch {
     term *terms;
     uint64_t *pairs;    /* (use, term), to be sorted */
     float **scores_of;  /* for the tokens of one use: where their scores go */
-    const float **x_of; /* and their span of x */
-    float *x;           /* block_tokens x HLR_SPAN */
+    const float **x_of; /* and their part of x */
+    float *x;           /* X_FLOATS: some columns of all tokens */
     float *scores;      /* block_tokens x score_stride: u, then the weights of the active components */
-    uint32_t *active;   /* block_tokens x score_stride */
+    uint32_t *active;   /* block_tokens x score_stride: rows of the run */
     float *packed;      /* PACKED_ROWS x PACKED_COLUMNS */
     uint32_t runs_used, terms_used;
 };
@@ -103,9 +109,9 @@ static bool reserve_scratch(const hl_allocator *allocator, const hlr_prepared *p
     s->runs = hlr_allocate(allocator, tokens, sizeof *s->runs);
     s->terms = hlr_allocate(allocator, terms, sizeof *s->terms);
     s->pairs = hlr_allocate(allocator, terms, sizeof *s->pairs);
-    s->scores_of = hlr_allocate(allocator, tokens, sizeof *s->scores_of);
-    s->x_of = hlr_allocate(allocator, tokens, sizeof *s->x_of);
-    s->x = hlr_allocate(allocator, (size_t)tokens * HLR_SPAN, sizeof *s->x);
+    s->scores_of = hlr_allocate(allocator, SCORED_TOKENS, sizeof *s->scores_of);
+    s->x_of = hlr_allocate(allocator, SCORED_TOKENS, sizeof *s->x_of);
+    s->x = hlr_allocate(allocator, X_FLOATS, sizeof *s->x);
     s->scores = hlr_allocate(allocator, tokens * (size_t)stride, sizeof *s->scores);
     s->active = hlr_allocate(allocator, tokens * (size_t)stride, sizeof *s->active);
     s->packed = hlr_allocate(allocator, (size_t)PACKED_ROWS * PACKED_COLUMNS, sizeof *s->packed);
@@ -165,7 +171,6 @@ static float term_scale(const hlr_prepared_route *route, const hlr_item *item, c
 /* The adapters of a route that change the module, in ascending order. */
 static void find_terms(const call *c, hlr_apply_scratch *s, run *r) {
     const hlr_prepared *prepared = &c->session->prepared;
-    uint32_t first_score = 0;
     r->first_term = s->terms_used;
     for (uint32_t i = 0; i < r->route->items; i++) {
         const hlr_item *item = &prepared->items[r->route->first_item + i];
@@ -177,13 +182,16 @@ static void find_terms(const call *c, hlr_apply_scratch *s, run *r) {
         s->terms[s->terms_used++] = (term){
             .rows = use->rows,
             .use = (uint32_t)(use - prepared->uses),
-            .first = first_score,
+            .first = r->rows,
+            .chosen = r->chosen,
             .count = count,
             .scale = term_scale(r->route, item, use->rows, count),
         };
-        first_score += (uint32_t)hlf_align_up(use->rows->rank, HLR_ROW_UNIT);
+        r->rows += (uint32_t)hlf_align_up(use->rows->rank, HLR_ROW_UNIT);
+        r->chosen += count;
     }
     r->terms = s->terms_used - r->first_term;
+    r->packed = r->tokens >= PACKED_RUN && r->rows <= PACKED_ROWS;
 }
 
 /* Rows of a term that may become active. */
@@ -205,38 +213,70 @@ static void find_runs(const call *c, hlr_apply_scratch *s, const uint32_t *order
     }
 }
 
+static size_t element_size(bool half) {
+    return half ? sizeof(uint16_t) : sizeof(float);
+}
+
+static hlr_span columns_from(const hlr_matrix *matrix, bool half, size_t column) {
+    return (hlr_span){(const uint8_t *)matrix->rows + column * element_size(half), matrix->stride, 0, half};
+}
+
 /* ---- scores ---- */
 
-/* The tokens of all runs whose terms share a use, against its rows; pairs holds these terms. */
-static void score_use(const call *c, hlr_apply_scratch *s, const uint64_t *pairs, size_t count, size_t at, size_t n) {
-    const term *terms = s->terms;
-    const hlr_rows *rows = terms[pairs[0] & UINT32_MAX].rows;
+/* Some tokens of the block, first to last - 1, and some columns of x. */
+typedef struct part {
+    const uint32_t *order; /* of the block */
+    uint32_t first, last;
+    size_t at, columns;
+} part;
+
+/* The part's tokens of all runs whose terms share a use, against its rows; pairs holds these terms. */
+static void score_use(const call *c, hlr_apply_scratch *s, const part *p, const uint64_t *pairs, size_t count) {
+    const hlr_rows *rows = s->terms[pairs[0] & UINT32_MAX].rows;
     uint32_t tokens = 0, needed = 0, r = 0;
     for (size_t i = 0; i < count; i++) {
         const uint32_t place = (uint32_t)(pairs[i] & UINT32_MAX);
-        const term *t = &terms[place];
+        const term *t = &s->terms[place];
         while (place >= s->runs[r].first_term + s->runs[r].terms) {
             r++;
         }
         const run *own = &s->runs[r];
-        needed = rows_needed(own, t) > needed ? rows_needed(own, t) : needed;
-        for (uint32_t k = own->first; k < own->first + own->tokens; k++, tokens++) {
+        const uint32_t end = own->first + own->tokens < p->last ? own->first + own->tokens : p->last;
+        for (uint32_t k = own->first > p->first ? own->first : p->first; k < end; k++, tokens++) {
             s->scores_of[tokens] = s->scores + k * s->score_stride + t->first;
-            s->x_of[tokens] = s->x + (size_t)k * HLR_SPAN;
+            s->x_of[tokens] = s->x + (k - p->first) * p->columns;
+            needed = rows_needed(own, t) > needed ? rows_needed(own, t) : needed;
         }
     }
-    const size_t size = rows->half ? sizeof(uint16_t) : sizeof(float);
-    const hlr_span span = {(const uint8_t *)rows->a.rows + at * size, rows->a.stride, rows->half};
-    c->session->kernels->dot(s->scores_of, s->x_of, tokens, &span, needed, n);
+    const hlr_span span = columns_from(&rows->a, rows->half, p->at);
+    c->session->kernels->dot(s->scores_of, s->x_of, tokens, &span, needed, p->columns);
 }
 
-static void load_x(const call *c, hlr_apply_scratch *s, const uint32_t *order, uint32_t tokens, size_t at, size_t n) {
-    const size_t padded = (size_t)hlf_align_up(n, HLR_ROW_UNIT), element = hlf_dtype_size(c->dtype);
-    for (uint32_t k = 0; k < tokens; k++) {
-        float *to = s->x + (size_t)k * HLR_SPAN;
-        c->session->kernels->widen(to, c->x + order[k] * c->x_bytes + at * element, c->dtype, n);
-        memset(to + n, 0, (padded - n) * sizeof *to);
+/* The part's columns of its tokens as float32, with zeros behind the last of x. */
+static void load_x(const call *c, const hlr_apply_scratch *s, const part *p) {
+    const size_t there = c->d_in - p->at < p->columns ? (size_t)(c->d_in - p->at) : p->columns;
+    const uint8_t *x = c->x + p->at * hlf_dtype_size(c->dtype);
+    for (uint32_t k = p->first; k < p->last; k++) {
+        float *to = s->x + (k - p->first) * p->columns;
+        c->session->kernels->widen(to, x + p->order[k] * c->x_bytes, c->dtype, there);
+        memset(to + there, 0, (p->columns - there) * sizeof *to);
     }
+}
+
+static void score_part(const call *c, hlr_apply_scratch *s, const part *p) {
+    load_x(c, s, p);
+    for (size_t i = 0, end; i < s->terms_used; i = end) {
+        for (end = i + 1; end < s->terms_used && s->pairs[end] >> 32 == s->pairs[i] >> 32; end++) {
+        }
+        score_use(c, s, p, s->pairs + i, end - i);
+    }
+}
+
+/* How many columns of x to take at a time, whole spans: all for one token, so that rows are read in one go; else so
+ * many that what a tile of tokens shares stays in the first-level cache, and for many tokens the rows in the second. */
+static size_t columns_at_once(uint32_t tokens) {
+    const size_t spans = tokens == 1 ? X_FLOATS / HLR_SPAN : tokens <= 6 ? 12 / tokens : tokens <= 24 ? 2 : 1;
+    return spans * HLR_SPAN;
 }
 
 static void score(const call *c, hlr_apply_scratch *s, const uint32_t *order, uint32_t tokens) {
@@ -245,39 +285,44 @@ static void score(const call *c, hlr_apply_scratch *s, const uint32_t *order, ui
     }
     hlr_sort(s->pairs, s->terms_used);
     memset(s->scores, 0, tokens * s->score_stride * sizeof *s->scores);
-    for (size_t at = 0; at < c->d_in; at += HLR_SPAN) {
-        const size_t n = c->d_in - at < HLR_SPAN ? (size_t)(c->d_in - at) : HLR_SPAN;
-        load_x(c, s, order, tokens, at, n);
-        for (size_t i = 0, end; i < s->terms_used; i = end) {
-            for (end = i + 1; end < s->terms_used && s->pairs[end] >> 32 == s->pairs[i] >> 32; end++) {
-            }
-            score_use(c, s, s->pairs + i, end - i, at, (size_t)hlf_align_up(n, HLR_ROW_UNIT));
+    const size_t width = (size_t)hlf_align_up(c->d_in, HLR_ROW_UNIT);
+    for (uint32_t first = 0; first < tokens; first += SCORED_TOKENS) {
+        const uint32_t last = tokens - first < SCORED_TOKENS ? tokens : first + SCORED_TOKENS;
+        const size_t step = columns_at_once(last - first);
+        for (size_t at = 0; at < width; at += step) {
+            const part p = {order, first, last, at, width - at < step ? width - at : step};
+            score_part(c, s, &p);
         }
     }
 }
 
 /* ---- the choice ---- */
 
-/* Turns a token's scores for a term into the active components and their weights; the weights take the place of the
- * scores. */
+/* From a token's scores of a term to the active components and their weights. Both are moved together term after term:
+ * u and active are the token's. A weight never takes the place of a score that is still needed, as active rows ascend.
+ */
 static void choose(const run *r, const term *t, float *u, uint32_t *active) {
     const hlr_rows *rows = t->rows;
-    for (uint32_t j = 0; rows->a.factor && j < rows_needed(r, t); j++) {
-        u[j] *= rows->a.factor[j];
+    const float *a_factor = rows->a.factor, *b_factor = rows->b.factor;
+    float *score = u + t->first, *weight = u + t->chosen;
+    uint32_t *chosen = active + t->chosen;
+    for (uint32_t j = 0; a_factor && j < rows_needed(r, t); j++) {
+        score[j] *= a_factor[j];
     }
-    hl_gate_select(r->route->gate, u, rows->b_norm, rows->rank, t->count, active);
-    for (uint32_t i = 0; i < t->count; i++) { /* active[i] >= i: no score is overwritten before it is used */
-        const float weight = t->scale * u[active[i]];
-        u[i] = rows->b.factor ? weight * rows->b.factor[active[i]] : weight;
+    hl_gate_select(r->route->gate, score, rows->b_norm, rows->rank, t->count, chosen);
+    for (uint32_t i = 0; i < t->count; i++) {
+        const uint32_t j = chosen[i];
+        const float scaled = t->scale * score[j];
+        weight[i] = b_factor ? scaled * b_factor[j] : scaled;
+        chosen[i] = t->first + j;
     }
 }
 
-static void choose_all(hlr_apply_scratch *s) {
+static void choose_all(const hlr_apply_scratch *s) {
     for (const run *r = s->runs; r < s->runs + s->runs_used; r++) {
         for (const term *t = s->terms + r->first_term; t < s->terms + r->first_term + r->terms; t++) {
             for (uint32_t k = r->first; k < r->first + r->tokens; k++) {
-                const size_t first = k * s->score_stride + t->first;
-                choose(r, t, s->scores + first, s->active + first);
+                choose(r, t, s->scores + k * s->score_stride, s->active + k * s->score_stride);
             }
         }
     }
@@ -285,59 +330,75 @@ static void choose_all(hlr_apply_scratch *s) {
 
 /* ---- y ---- */
 
-static hlr_span rows_from(const hlr_rows *rows, size_t column) {
-    const size_t size = rows->half ? sizeof(uint16_t) : sizeof(float);
-    return (hlr_span){(const uint8_t *)rows->b.rows + column * size, rows->b.stride, rows->half};
+static uint8_t *y_at(const call *c, uint32_t token, size_t column) {
+    return c->y + token * c->y_bytes + column * hlf_dtype_size(c->dtype);
 }
 
-/* y of one token in n columns from `column` on. packed: NULL, or these columns of the rows of all terms, as float32. */
-static void add_token(const call *c, const hlr_apply_scratch *s, const run *r, uint32_t k, uint32_t token,
-                      size_t column, size_t n, const float *packed) {
-    float sum[HLR_SPAN];
-    const hlr_row_kernels *kernels = c->session->kernels;
-    const size_t padded = (size_t)hlf_align_up(n, HLR_ROW_UNIT);
+/* n columns of y for a token, from the rows where they are. */
+static void add_direct(const call *c, const hlr_apply_scratch *s, const run *r, uint32_t k, uint32_t token,
+                       size_t column, size_t n) {
+    float sum[DIRECT_COLUMNS];
+    const size_t padded = (size_t)hlf_align_up(n, HLR_ROW_UNIT), own = k * s->score_stride;
     memset(sum, 0, padded * sizeof *sum);
     for (const term *t = s->terms + r->first_term; t < s->terms + r->first_term + r->terms; t++) {
-        const size_t first = k * s->score_stride + t->first;
-        const hlr_span span = packed ? (hlr_span){packed + (size_t)t->first * PACKED_COLUMNS, PACKED_COLUMNS, false}
-                                     : rows_from(t->rows, column);
-        kernels->combine(sum, padded, &span, s->active + first, s->scores + first, t->count);
+        hlr_span span = columns_from(&t->rows->b, t->rows->half, column);
+        span.first = t->first;
+        c->session->kernels->accumulate(sum, padded, &span, s->active + own + t->chosen, s->scores + own + t->chosen,
+                                        t->count);
     }
-    kernels->add(c->y + token * c->y_bytes + column * hlf_dtype_size(c->dtype), c->dtype, sum, n);
+    c->session->kernels->add(y_at(c, token, column), c->dtype, sum, n);
 }
 
+static void prefetch(const uint8_t *at, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += HLR_ALIGNMENT) {
+        __builtin_prefetch(at + i);
+    }
+}
+
+/* Columns of all rows of a run as float32, side by side. Asks for the strip that comes next, too: rows are far apart.
+ */
 static void pack(const call *c, const hlr_apply_scratch *s, const run *r, size_t column, size_t n) {
     const size_t padded = (size_t)hlf_align_up(n, HLR_ROW_UNIT);
     for (const term *t = s->terms + r->first_term; t < s->terms + r->first_term + r->terms; t++) {
-        const hlr_span span = rows_from(t->rows, column);
-        const size_t row_bytes = span.stride * (span.half ? sizeof(uint16_t) : sizeof(float));
+        const bool half = t->rows->half;
+        const hlf_dtype dtype = half ? HLF_DTYPE_F16 : HLF_DTYPE_F32;
+        const hlr_span span = columns_from(&t->rows->b, half, column);
         for (size_t j = 0; j < rows_needed(r, t); j++) {
-            c->session->kernels->widen(s->packed + (t->first + j) * PACKED_COLUMNS,
-                                       (const uint8_t *)span.at + j * row_bytes,
-                                       span.half ? HLF_DTYPE_F16 : HLF_DTYPE_F32, padded);
+            const uint8_t *row = (const uint8_t *)span.at + j * span.stride * element_size(half);
+            c->session->kernels->widen(s->packed + (t->first + j) * PACKED_COLUMNS, row, dtype, padded);
+            if (n == PACKED_COLUMNS) {
+                prefetch(row + PACKED_COLUMNS * element_size(half), PACKED_COLUMNS * element_size(half));
+            }
         }
     }
 }
 
-/* True when a run has enough tokens for its rows to be copied together first. */
-static bool packs(const hlr_apply_scratch *s, const run *r) {
-    const term *last = s->terms + r->first_term + r->terms - 1;
-    return r->tokens >= PACKED_RUN && last->first + hlf_align_up(last->rows->rank, HLR_ROW_UNIT) <= PACKED_ROWS;
+/* The same for all tokens of a run, a packed strip at a time. */
+static void add_packed(const call *c, const hlr_apply_scratch *s, const run *r, const uint32_t *order, size_t column,
+                       size_t n) {
+    enum { AHEAD = 2 }; /* tokens: y is spread over memory, a strip of it in each */
+    for (size_t at = column; at < column + n; at += PACKED_COLUMNS) {
+        const size_t now = column + n - at < PACKED_COLUMNS ? column + n - at : PACKED_COLUMNS;
+        pack(c, s, r, at, now);
+        for (uint32_t k = r->first; k < r->first + r->tokens; k++) {
+            const size_t own = k * s->score_stride;
+            if (k + AHEAD < r->first + r->tokens) {
+                prefetch(y_at(c, order[k + AHEAD], at), PACKED_COLUMNS * hlf_dtype_size(c->dtype));
+            }
+            c->session->kernels->update(y_at(c, order[k], at), c->dtype, now, s->packed, PACKED_COLUMNS,
+                                        s->active + own, s->scores + own, r->chosen);
+        }
+    }
 }
 
-/* y of a run in n columns from `column` on. */
 static void add_run(const call *c, const hlr_apply_scratch *s, const run *r, const uint32_t *order, size_t column,
                     size_t n) {
-    const bool packed = packs(s, r);
-    const size_t step = packed ? PACKED_COLUMNS : HLR_SPAN;
-    for (size_t at = column; at < column + n; at += step) {
-        const size_t now = column + n - at < step ? column + n - at : step;
-        if (packed) {
-            pack(c, s, r, at, now);
-        }
-        for (uint32_t k = r->first; k < r->first + r->tokens; k++) {
-            add_token(c, s, r, k, order[k], at, now, packed ? s->packed : NULL);
-        }
+    if (r->packed) {
+        add_packed(c, s, r, order, column, n);
+        return;
+    }
+    for (uint32_t k = r->first; k < r->first + r->tokens; k++) {
+        add_direct(c, s, r, k, order[k], column, n);
     }
 }
 
@@ -355,8 +416,8 @@ static void apply_block(void *context, uint32_t thread, size_t block) {
     }
     score(c, s, order, tokens);
     choose_all(s);
-    for (size_t column = 0; column < c->d_out; column += HLR_SPAN) {
-        const size_t n = c->d_out - column < HLR_SPAN ? (size_t)(c->d_out - column) : HLR_SPAN;
+    for (size_t column = 0; column < c->d_out; column += DIRECT_COLUMNS) {
+        const size_t n = c->d_out - column < DIRECT_COLUMNS ? (size_t)(c->d_out - column) : DIRECT_COLUMNS;
         for (const run *r = s->runs; r < s->runs + s->runs_used; r++) {
             if (r->terms) {
                 add_run(c, s, r, order, column, n);

@@ -29,19 +29,27 @@ static void narrow(uint16_t *dst, const float *src, float factor, size_t n) {
 
 static void add(void *y, hlf_dtype dtype, const float *update, size_t n) {
     float sum[HLR_SPAN];
-    hlf_to_f32(sum, y, dtype, n);
-    for (size_t i = 0; i < n; i++) {
-        sum[i] += update[i];
+    uint8_t *to = y;
+    while (n > 0) {
+        size_t count = n < HLR_SPAN ? n : HLR_SPAN;
+        hlf_to_f32(sum, to, dtype, count);
+        for (size_t i = 0; i < count; i++) {
+            sum[i] += update[i];
+        }
+        hlf_convert(to, dtype, sum, HLF_DTYPE_F32, count);
+        to += count * hlf_dtype_size(dtype);
+        update += count;
+        n -= count;
     }
-    hlf_convert(y, dtype, sum, HLF_DTYPE_F32, n);
 }
 
-/* The span's j-th row as float32: in place, or widened into `room`. */
-static const float *row_of(const hlr_span *span, size_t j, size_t n, float room[HLR_SPAN]) {
+/* n <= HLR_SPAN elements from column `at` of a row as float32: in place, or widened into `room`. */
+static const float *row_of(const hlr_span *span, size_t row, size_t at, size_t n, float room[HLR_SPAN]) {
+    const size_t first = (row - span->first) * span->stride + at;
     if (!span->half) {
-        return (const float *)span->at + j * span->stride;
+        return (const float *)span->at + first;
     }
-    hlf_to_f32(room, (const uint16_t *)span->at + j * span->stride, HLF_DTYPE_F16, n);
+    hlf_to_f32(room, (const uint16_t *)span->at + first, HLF_DTYPE_F16, n);
     return room;
 }
 
@@ -58,9 +66,12 @@ static float dot_one(const float *restrict x, const float *restrict row, size_t 
 static void dot(float *const *u, const float *const *x, size_t tokens, const hlr_span *span, size_t rows, size_t n) {
     float room[HLR_SPAN];
     for (size_t j = 0; j < rows; j++) {
-        const float *row = row_of(span, j, n, room);
-        for (size_t t = 0; t < tokens; t++) {
-            u[t][j] += dot_one(x[t], row, n);
+        for (size_t at = 0; at < n; at += HLR_SPAN) {
+            const size_t now = n - at < HLR_SPAN ? n - at : HLR_SPAN;
+            const float *row = row_of(span, span->first + j, at, now, room);
+            for (size_t t = 0; t < tokens; t++) {
+                u[t][j] += dot_one(x[t] + at, row, now);
+            }
         }
     }
 }
@@ -71,12 +82,23 @@ static void add_scaled(float *restrict sum, const float *restrict row, float wei
     }
 }
 
-static void combine(float *sum, size_t n, const hlr_span *span, const uint32_t *active, const float *weights,
-                    size_t count) {
+static void accumulate(float *sum, size_t n, const hlr_span *span, const uint32_t *active, const float *weights,
+                       size_t count) {
     float room[HLR_SPAN];
     for (size_t k = 0; k < count; k++) {
-        add_scaled(sum, row_of(span, active[k], n, room), weights[k], n);
+        for (size_t at = 0; at < n; at += HLR_SPAN) {
+            const size_t now = n - at < HLR_SPAN ? n - at : HLR_SPAN;
+            add_scaled(sum + at, row_of(span, active[k], at, now, room), weights[k], now);
+        }
     }
 }
 
-const hlr_row_kernels hlr_rows_portable = {widen, narrow, add, dot, combine};
+static void update(void *y, hlf_dtype dtype, size_t n, const float *rows, size_t stride, const uint32_t *active,
+                   const float *weights, size_t count) {
+    float sum[HLR_SPAN] = {0};
+    const hlr_span span = {rows, stride, 0, false};
+    accumulate(sum, (n + HLR_ROW_UNIT - 1) / HLR_ROW_UNIT * HLR_ROW_UNIT, &span, active, weights, count);
+    add(y, dtype, sum, n);
+}
+
+const hlr_row_kernels hlr_rows_portable = {widen, narrow, add, dot, accumulate, update};

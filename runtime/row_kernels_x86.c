@@ -12,7 +12,7 @@
 #define FMA __attribute__((target("avx2,fma,f16c")))
 #define FMA_INLINE __attribute__((target("avx2,fma,f16c"), always_inline)) static inline
 
-enum { LANES = 8, TILE_TOKENS = 6, TILE_PAIRS = 12, BLOCK = 8 * LANES };
+enum { LANES = 8, TILE_TOKENS = 6, TILE_ROWS = 8, TILE_PAIRS = 12, BLOCK = 8 * LANES };
 
 FMA_INLINE __m256 from_half(const uint16_t *at) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)at));
@@ -64,20 +64,24 @@ FMA static void narrow(uint16_t *dst, const float *src, float factor, size_t n) 
     hlr_rows_portable.narrow(dst + i, src + i, factor, n - i);
 }
 
+/* Eight elements of y += update. */
+FMA_INLINE void add_vector(void *y, hlf_dtype dtype, size_t i, __m256 update) {
+    if (dtype == HLF_DTYPE_F16) {
+        uint16_t *to = (uint16_t *)y + i;
+        to_half(to, _mm256_add_ps(from_half(to), update));
+    } else if (dtype == HLF_DTYPE_BF16) {
+        uint16_t *to = (uint16_t *)y + i;
+        to_bf16(to, _mm256_add_ps(from_bf16(to), update));
+    } else {
+        float *to = (float *)y + i;
+        _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), update));
+    }
+}
+
 FMA static void add(void *y, hlf_dtype dtype, const float *update, size_t n) {
     size_t i = 0;
-    if (dtype == HLF_DTYPE_F16) {
-        for (uint16_t *to = y; n - i >= LANES; i += LANES) {
-            to_half(to + i, _mm256_add_ps(from_half(to + i), _mm256_loadu_ps(update + i)));
-        }
-    } else if (dtype == HLF_DTYPE_BF16) {
-        for (uint16_t *to = y; n - i >= LANES; i += LANES) {
-            to_bf16(to + i, _mm256_add_ps(from_bf16(to + i), _mm256_loadu_ps(update + i)));
-        }
-    } else {
-        for (float *to = y; n - i >= LANES; i += LANES) {
-            _mm256_storeu_ps(to + i, _mm256_add_ps(_mm256_loadu_ps(to + i), _mm256_loadu_ps(update + i)));
-        }
+    for (; n - i >= LANES; i += LANES) {
+        add_vector(y, dtype, i, _mm256_loadu_ps(update + i));
     }
     hlr_rows_portable.add((char *)y + i * hlf_dtype_size(dtype), dtype, update + i, n - i);
 }
@@ -94,24 +98,21 @@ FMA_INLINE float total(__m256 s) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-/* tokens, rows and half are constants where this is inlined, at most TILE_PAIRS pairs. */
-FMA_INLINE void tile(float *const *u, const float *const *x, const size_t tokens, const void *at, size_t row_bytes,
-                     const size_t rows, size_t first, size_t n, const bool half) {
+/* Sums of one span. tokens, rows and half are constants where this is inlined, at most TILE_PAIRS pairs. */
+FMA_INLINE void tile_span(float *const *u, const float *const *x, const size_t tokens, const char *const *row,
+                          const size_t rows, size_t first, size_t at, size_t n, const bool half) {
     __m256 s[TILE_PAIRS];
-    const char *row[8];
-    for (size_t j = 0; j < rows; j++) {
-        row[j] = (const char *)at + (first + j) * row_bytes;
-    }
     for (size_t k = 0; k < tokens * rows; k++) {
         s[k] = _mm256_setzero_ps();
     }
-    for (size_t i = 0; i < n; i += LANES) {
-        __m256 r[8];
+    for (size_t i = at; i < at + n; i += LANES) {
+        __m256 r[TILE_ROWS];
         for (size_t j = 0; j < rows; j++) {
             r[j] = load_row(row[j], i, half);
         }
         for (size_t t = 0; t < tokens; t++) {
             __m256 v = _mm256_loadu_ps(x[t] + i);
+            __asm__("" : "+x"(v)); /* one load for all rows; compilers would fold one into each addition */
             for (size_t j = 0; j < rows; j++) {
                 s[t * rows + j] = _mm256_fmadd_ps(v, r[j], s[t * rows + j]);
             }
@@ -121,6 +122,17 @@ FMA_INLINE void tile(float *const *u, const float *const *x, const size_t tokens
         for (size_t j = 0; j < rows; j++) {
             u[t][first + j] += total(s[t * rows + j]);
         }
+    }
+}
+
+FMA_INLINE void tile(float *const *u, const float *const *x, const size_t tokens, const void *at, size_t row_bytes,
+                     const size_t rows, size_t first, size_t n, const bool half) {
+    const char *row[TILE_ROWS];
+    for (size_t j = 0; j < rows; j++) {
+        row[j] = (const char *)at + (first + j) * row_bytes;
+    }
+    for (size_t i = 0; i < n; i += HLR_SPAN) {
+        tile_span(u, x, tokens, row, rows, first, i, n - i < HLR_SPAN ? n - i : HLR_SPAN, half);
     }
 }
 
@@ -147,7 +159,7 @@ FMA_INLINE void strips(float *const *u, const float *const *x, size_t tokens, co
         strip(u, x, 2, span, 4, rows, n, half);
         break;
     case 3:
-        strip(u, x, 3, span, 4, rows, n, half);
+        strip(u, x, 3, span, half ? 3 : 4, rows, n, half);
         break;
     case 4:
         strip(u, x, 4, span, 2, rows, n, half);
@@ -177,48 +189,80 @@ FMA static void dot(float *const *u, const float *const *x, size_t tokens, const
 
 /* ---- weighted sums of rows ---- */
 
-/* `vectors` and half are constants where this is inlined. */
-FMA_INLINE void combine_block(float *sum, const size_t vectors, const char *at, size_t row_bytes,
-                              const uint32_t *active, const float *weights, size_t count, const bool half) {
-    __m256 s[8];
-    for (size_t v = 0; v < vectors; v++) {
-        s[v] = _mm256_loadu_ps(sum + v * LANES);
+/* sum += the rows, `rows` of them, a constant, in their order. */
+FMA_INLINE void accumulate_rows(float *sum, size_t n, const hlr_span *span, const uint32_t *active,
+                                const float *weights, const size_t rows, const bool half) {
+    const size_t row_bytes = span->stride * (half ? 2 : 4);
+    const char *row[4];
+    __m256 weight[4];
+    for (size_t k = 0; k < rows; k++) {
+        row[k] = (const char *)span->at + (active[k] - span->first) * row_bytes;
+        weight[k] = _mm256_broadcast_ss(weights + k);
+    }
+    for (size_t i = 0; i < n; i += LANES) {
+        __m256 s = _mm256_loadu_ps(sum + i);
+        for (size_t k = 0; k < rows; k++) {
+            s = _mm256_fmadd_ps(weight[k], load_row(row[k], i, half), s);
+        }
+        _mm256_storeu_ps(sum + i, s);
+    }
+}
+
+FMA_INLINE void accumulate_all(float *sum, size_t n, const hlr_span *span, const uint32_t *active, const float *weights,
+                               size_t count, const bool half) {
+    size_t k = 0;
+    for (; count - k >= 4; k += 4) {
+        accumulate_rows(sum, n, span, active + k, weights + k, 4, half);
+    }
+    for (; k < count; k++) {
+        accumulate_rows(sum, n, span, active + k, weights + k, 1, half);
+    }
+}
+
+FMA static void accumulate(float *sum, size_t n, const hlr_span *span, const uint32_t *active, const float *weights,
+                           size_t count) {
+    if (span->half) {
+        accumulate_all(sum, n, span, active, weights, count, true);
+    } else {
+        accumulate_all(sum, n, span, active, weights, count, false);
+    }
+}
+
+/* BLOCK columns of float32 rows, `row_bytes` apart, in registers. */
+FMA_INLINE void update_block(void *y, hlf_dtype dtype, const char *at, size_t row_bytes, const uint32_t *active,
+                             const float *weights, size_t count) {
+    enum { VECTORS = BLOCK / LANES };
+    __m256 s[VECTORS];
+    for (size_t v = 0; v < VECTORS; v++) {
+        s[v] = _mm256_setzero_ps();
     }
     for (size_t k = 0; k < count; k++) {
-        const void *row = at + active[k] * row_bytes;
+        const float *row = (const float *)(const void *)(at + active[k] * row_bytes);
         const __m256 weight = _mm256_broadcast_ss(weights + k);
-        for (size_t v = 0; v < vectors; v++) {
-            s[v] = _mm256_fmadd_ps(weight, load_row(row, v * LANES, half), s[v]);
+        for (size_t v = 0; v < VECTORS; v++) {
+            s[v] = _mm256_fmadd_ps(weight, _mm256_loadu_ps(row + v * LANES), s[v]);
         }
     }
-    for (size_t v = 0; v < vectors; v++) {
-        _mm256_storeu_ps(sum + v * LANES, s[v]);
+    for (size_t v = 0; v < VECTORS; v++) {
+        add_vector(y, dtype, v * LANES, s[v]);
     }
 }
 
-FMA_INLINE void combine_rows(float *sum, size_t n, const hlr_span *span, const uint32_t *active, const float *weights,
-                             size_t count, const bool half) {
-    const size_t size = half ? 2 : 4, row_bytes = span->stride * size;
-    const char *at = span->at;
-    size_t i = 0;
-    for (; n - i >= BLOCK; i += BLOCK) {
-        combine_block(sum + i, BLOCK / LANES, at + i * size, row_bytes, active, weights, count, half);
+FMA static void update(void *y, hlf_dtype dtype, size_t n, const float *rows, size_t stride, const uint32_t *active,
+                       const float *weights, size_t count) {
+    char *to = y;
+    for (; n >= BLOCK; n -= BLOCK, rows += BLOCK, to += BLOCK * hlf_dtype_size(dtype)) {
+        update_block(to, dtype, (const char *)rows, stride * sizeof *rows, active, weights, count);
     }
-    for (; i < n; i += HLR_ROW_UNIT) {
-        combine_block(sum + i, HLR_ROW_UNIT / LANES, at + i * size, row_bytes, active, weights, count, half);
-    }
-}
-
-FMA static void combine(float *sum, size_t n, const hlr_span *span, const uint32_t *active, const float *weights,
-                        size_t count) {
-    if (span->half) {
-        combine_rows(sum, n, span, active, weights, count, true);
-    } else {
-        combine_rows(sum, n, span, active, weights, count, false);
+    if (n > 0) {
+        float sum[BLOCK] = {0};
+        const hlr_span rest = {rows, stride, 0, false};
+        accumulate(sum, (n + HLR_ROW_UNIT - 1) / HLR_ROW_UNIT * HLR_ROW_UNIT, &rest, active, weights, count);
+        add(to, dtype, sum, n);
     }
 }
 
-static const hlr_row_kernels fma_kernels = {widen, narrow, add, dot, combine};
+static const hlr_row_kernels fma_kernels = {widen, narrow, add, dot, accumulate, update};
 
 const hlr_row_kernels *hlr_rows_x86(unsigned cpu_features) {
     return cpu_features & HLF_CPU_FMA ? &fma_kernels : NULL;

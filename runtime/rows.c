@@ -164,11 +164,10 @@ static void apply_gauge(const job *j, const float *gauge, float *components, siz
     step = step < LEAST ? LEAST : step < HLR_SPAN ? step : HLR_SPAN;
     memset(components, 0, rank * stride * sizeof(float));
     for (size_t at = 0; at < stride; at += step) {
-        const hlr_span span = {j->plain + at, stride, false};
         const size_t n = stride - at < step ? stride - at : step;
         for (uint32_t k = 0; k < rank; k++) {
-            j->builder->kernels->combine(components + k * stride + at, n, &span, j->all, gauge + (size_t)k * rank,
-                                         rank);
+            j->builder->kernels->update(components + k * stride + at, HLF_DTYPE_F32, n, j->plain + at, stride, j->all,
+                                        gauge + (size_t)k * rank, rank);
         }
     }
 }
@@ -210,12 +209,8 @@ static void narrow_rows(const job *j, const float *components, size_t stride, ui
 /* |row|, in float32 where that neither overflows nor loses digits. */
 static float row_norm(const hlr_row_kernels *kernels, const float *row, size_t width) {
     float square = 0, *const sum = &square;
-    for (size_t at = 0; at < width; at += HLR_SPAN) {
-        const size_t left = (size_t)hlf_align_up(width - at, HLR_ROW_UNIT);
-        const float *x = row + at;
-        const hlr_span span = {x, 0, false};
-        kernels->dot(&sum, &x, 1, &span, 1, left < HLR_SPAN ? left : HLR_SPAN);
-    }
+    const hlr_span span = {row, 0, 0, false};
+    kernels->dot(&sum, &row, 1, &span, 1, (size_t)hlf_align_up(width, HLR_ROW_UNIT));
     if (square > 0x1p-60f && square < 0x1p120f) {
         return sqrtf(square);
     }

@@ -12,7 +12,7 @@
 #include "runtime/sort.h"
 #include "tests/support/random.h"
 
-enum { MOST_ROWS = 37, STRIDE = HLR_SPAN + HLR_ROW_UNIT, MOST_TOKENS = 14 };
+enum { MOST_ROWS = 37, STRIDE = 2 * HLR_SPAN + 3 * HLR_ROW_UNIT, MOST_TOKENS = 14 };
 
 typedef struct fixture {
     float x[MOST_TOKENS][STRIDE];
@@ -44,7 +44,7 @@ static void teardown(void) {
 }
 
 static hlr_span span_of(bool half) {
-    return (hlr_span){half ? (const void *)f->half : f->wide, STRIDE, half};
+    return (hlr_span){half ? (const void *)f->half : f->wide, STRIDE, 0, half};
 }
 
 /* The versions that this processor can run. */
@@ -60,8 +60,8 @@ START_TEST(no_version_without_its_instructions) {
 }
 END_TEST
 
-/* |error| <= (n / 8 + 4) u sum |x_i r_i|, u = 2^-24: n / 8 additions and a product in each partial sum, 3 additions of
- * these. */
+/* |error| <= (HLR_SPAN / 8 + 8) u sum |x_i r_i|, u = 2^-24: at most HLR_SPAN / 8 additions and a product in each
+ * partial sum, 3 additions of these, one for each span. */
 static void assert_dot(const hlr_row_kernels *kernels, bool half, size_t tokens, size_t rows, size_t n) {
     float scores[MOST_TOKENS][MOST_ROWS], *u[MOST_TOKENS];
     const float *x[MOST_TOKENS];
@@ -81,7 +81,7 @@ static void assert_dot(const hlr_row_kernels *kernels, bool half, size_t tokens,
                 exact += (double)f->x[t][i] * f->wide[j * STRIDE + i];
                 magnitude += fabs((double)f->x[t][i] * f->wide[j * STRIDE + i]);
             }
-            const double bound = ((double)n / 8 + 4) * 0x1p-24 * magnitude + 0x1p-24 * (3 + magnitude);
+            const double bound = (HLR_SPAN / 8 + 8) * 0x1p-24 * magnitude + 0x1p-23 * 3;
             if (j < rows ? fabs(scores[t][j] - 3 - exact) > bound : scores[t][j] != 3) {
                 ck_abort_msg("half %d, %zu tokens, %zu rows, %zu elements: u[%zu][%zu] = %g, not %g", half, tokens,
                              rows, n, t, j, (double)scores[t][j] - 3, exact);
@@ -99,6 +99,7 @@ START_TEST(dot_products_are_right) {
                     assert_dot(all[v], half, tokens, rows, 48);
                 }
                 assert_dot(all[v], half, tokens, MOST_ROWS, HLR_SPAN);
+                assert_dot(all[v], half, tokens, 10, STRIDE);
             }
             assert_dot(all[v], half, 1, MOST_ROWS, HLR_ROW_UNIT);
         }
@@ -119,14 +120,14 @@ START_TEST(a_score_does_not_depend_on_its_company) {
                 x[t] = f->x[t];
                 for (size_t j = 0; j < MOST_ROWS; j++) {
                     const size_t size = half ? 2 : 4;
-                    const hlr_span one = {(const char *)span.at + j * STRIDE * size, STRIDE, half};
+                    const hlr_span one = {(const char *)span.at + j * STRIDE * size, STRIDE, (uint32_t)j, half};
                     float *place = &alone[t][j];
-                    all[v]->dot(&place, &x[t], 1, &one, 1, HLR_SPAN);
+                    all[v]->dot(&place, &x[t], 1, &one, 1, STRIDE);
                 }
             }
             for (size_t tokens = 1; tokens <= MOST_TOKENS; tokens++) {
                 memset(together, 0, sizeof together);
-                all[v]->dot(u, x, tokens, &span, MOST_ROWS, HLR_SPAN);
+                all[v]->dot(u, x, tokens, &span, MOST_ROWS, STRIDE);
                 ck_assert_mem_eq(together, alone, tokens * sizeof *alone);
             }
         }
@@ -134,46 +135,102 @@ START_TEST(a_score_does_not_depend_on_its_company) {
 }
 END_TEST
 
+/* Also when a long sum is asked for in parts. */
 START_TEST(the_portable_dot_product_has_the_documented_order) {
-    float s[8] = {0}, u = 0, *place = &u;
+    float expected = 0, u = 0, parts = 0, *place = &u;
     const float *x = f->x[0];
-    for (size_t i = 0; i < HLR_SPAN; i++) {
-        s[i % 8] += x[i] * f->wide[i];
+    for (size_t at = 0; at < STRIDE; at += HLR_SPAN) {
+        float s[8] = {0};
+        for (size_t i = at; i < at + HLR_SPAN && i < STRIDE; i++) {
+            s[i % 8] += x[i] * f->wide[i];
+        }
+        expected += ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
     }
-    const hlr_span span = span_of(false);
-    portable->dot(&place, &x, 1, &span, 1, HLR_SPAN);
-    const float expected = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+    hlr_span span = span_of(false);
+    portable->dot(&place, &x, 1, &span, 1, STRIDE);
     ck_assert_mem_eq(&u, &expected, sizeof u);
+    const hlr_row_kernels *all[2];
+    for (size_t v = versions(all); v-- > 0;) {
+        u = parts = 0;
+        place = &u;
+        x = f->x[0];
+        span.at = f->wide;
+        all[v]->dot(&place, &x, 1, &span, 1, STRIDE);
+        place = &parts;
+        all[v]->dot(&place, &x, 1, &span, 1, HLR_SPAN);
+        x += HLR_SPAN;
+        span.at = f->wide + HLR_SPAN;
+        all[v]->dot(&place, &x, 1, &span, 1, STRIDE - HLR_SPAN);
+        ck_assert_mem_eq(&parts, &u, sizeof u);
+    }
 }
 END_TEST
 
-START_TEST(weighted_sums_are_right) {
-    static const uint32_t active[] = {0, 3, 4, 11, 12, 30, 36};
-    enum { COUNT = sizeof active / sizeof *active };
-    float weights[COUNT], sum[HLR_SPAN + 8];
+static const uint32_t used[] = {0, 3, 4, 11, 12, 30, 36};
+enum { ACTIVE = sizeof used / sizeof *used };
+
+static void make_weights(float weights[ACTIVE]) {
     hlt_rng rng = {5};
-    const hlr_row_kernels *all[2];
-    for (size_t k = 0; k < COUNT; k++) {
+    for (size_t k = 0; k < ACTIVE; k++) {
         weights[k] = (float)hlt_normal(&rng);
     }
+}
+
+/* Whether `got` is start + the first `count` weighted rows in column i, to rounding. */
+static void assert_weighted(double got, double start, const float *weights, size_t count, size_t i, double unit) {
+    double exact = start, magnitude = fabs(start);
+    for (size_t k = 0; k < count; k++) {
+        exact += (double)weights[k] * f->wide[used[k] * STRIDE + i];
+        magnitude += fabs((double)weights[k] * f->wide[used[k] * STRIDE + i]);
+    }
+    ck_assert_double_le(fabs(got - exact), ((double)count + 1) * 0x1p-24 * magnitude + unit * fabs(exact));
+}
+
+START_TEST(weighted_sums_are_right) {
+    float weights[ACTIVE], sum[STRIDE + 8];
+    const hlr_row_kernels *all[2];
+    make_weights(weights);
     for (size_t v = versions(all); v-- > 0;) {
-        for (size_t n = HLR_ROW_UNIT; n <= HLR_SPAN; n += n < 208 ? HLR_ROW_UNIT : 304) {
-            for (size_t count = 0; count <= COUNT; count += count ? COUNT - 1 : 1) {
+        for (size_t n = HLR_ROW_UNIT; n <= STRIDE; n += n < 208 ? HLR_ROW_UNIT : 432) {
+            for (size_t count = 0; count <= ACTIVE; count++) {
                 for (int half = 0; half < 2; half++) {
                     const hlr_span span = span_of(half);
-                    for (size_t i = 0; i < HLR_SPAN + 8; i++) {
+                    for (size_t i = 0; i < STRIDE + 8; i++) {
                         sum[i] = (float)i;
                     }
-                    all[v]->combine(sum, n, &span, active, weights, count);
-                    for (size_t i = 0; i < HLR_SPAN + 8; i++) {
-                        double exact = (double)i, magnitude = (double)i;
-                        for (size_t k = 0; i < n && k < count; k++) {
-                            exact += (double)weights[k] * f->wide[active[k] * STRIDE + i];
-                            magnitude += fabs((double)weights[k] * f->wide[active[k] * STRIDE + i]);
-                        }
-                        ck_assert_double_le(fabs(sum[i] - exact), ((double)count + 1) * 0x1p-24 * magnitude);
+                    all[v]->accumulate(sum, n, &span, used, weights, count);
+                    for (size_t i = 0; i < STRIDE + 8; i++) {
+                        assert_weighted((double)sum[i], (double)i, weights, i < n ? count : 0, i, 0);
                     }
                 }
+            }
+        }
+    }
+}
+END_TEST
+
+/* The sum alone is that of accumulate, bit for bit, and y is added to it once. */
+START_TEST(updates_are_sums_added_once) {
+    static const hlf_dtype dtypes[] = {HLF_DTYPE_F32, HLF_DTYPE_BF16, HLF_DTYPE_F16};
+    enum { WIDE = HLR_SPAN + 16 };
+    float weights[ACTIVE], start[WIDE];
+    uint8_t y[WIDE * 4], expected[WIDE * 4];
+    const hlr_row_kernels *all[2];
+    make_weights(weights);
+    for (size_t i = 0; i < WIDE; i++) {
+        start[i] = (float)i / 8;
+    }
+    for (size_t v = versions(all); v-- > 0;) {
+        for (size_t n = 1; n <= HLR_SPAN; n += n < 140 ? 1 : 93) {
+            for (size_t d = 0; d < 3; d++) {
+                const hlr_span span = span_of(false);
+                float sum[WIDE] = {0};
+                all[v]->accumulate(sum, (n + 15) / 16 * 16, &span, used, weights, ACTIVE);
+                hlf_convert(y, dtypes[d], start, HLF_DTYPE_F32, WIDE);
+                memcpy(expected, y, sizeof y);
+                all[v]->add(expected, dtypes[d], sum, n);
+                all[v]->update(y, dtypes[d], n, f->wide, STRIDE, used, weights, ACTIVE);
+                ck_assert_mem_eq(y, expected, WIDE * hlf_dtype_size(dtypes[d]));
             }
         }
     }
@@ -397,6 +454,7 @@ int main(void) {
     tcase_add_test(tests, a_score_does_not_depend_on_its_company);
     tcase_add_test(tests, the_portable_dot_product_has_the_documented_order);
     tcase_add_test(tests, weighted_sums_are_right);
+    tcase_add_test(tests, updates_are_sums_added_once);
     tcase_add_test(tests, conversions_are_those_of_the_format);
     tcase_add_test(tests, narrowing_scales_and_rounds_to_even);
     tcase_add_test(tests, additions_round_once);
