@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -144,4 +145,10 @@ char *hlc_path_folder(const char *path) {
 const char *hlc_path_last(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
+}
+
+char *hlc_path_hidden(const char *path, unsigned attempt) {
+    char *name = NULL;
+    int folder = (int)(hlc_path_last(path) - path);
+    return asprintf(&name, "%.*s.hilora.%ld.%u.tmp", folder, path, (long)getpid(), attempt) < 0 ? NULL : name;
 }

@@ -43,5 +43,8 @@ char *hlc_path_join(const char *folder, const char *name);
 char *hlc_path_folder(const char *path);
 /* The part after the last slash, inside `path`. */
 const char *hlc_path_last(const char *path);
+/* A hidden name for a temporary file beside `path`, of this process, a new one per attempt: short, so that it is allowed
+ * wherever the path's own name is. Malloc'd; NULL when memory is out. */
+char *hlc_path_hidden(const char *path, unsigned attempt);
 
 #endif

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "compiler/base/files.h"
+
 /* The hidden name that a signal handler should remove; owned by the output. */
 static _Atomic(const char *) hidden_in_progress;
 
@@ -27,14 +29,6 @@ static char *folder_of(const char *path) {
     return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 }
 
-static char *hidden_name(const char *target, unsigned attempt) {
-    const char *slash = strrchr(target, '/');
-    const char *base = slash ? slash + 1 : target;
-    int folder_length = (int)(base - target);
-    char *name = NULL;
-    return asprintf(&name, "%.*s.%s.%ld.%u.tmp", folder_length, target, base, (long)getpid(), attempt) < 0 ? NULL : name;
-}
-
 /* From here on a signal handler removes the name. It is told before the name exists, so that no moment is left out. */
 static void note_hidden(hlc_output *output, char *name) {
     output->hidden = name;
@@ -50,7 +44,7 @@ static void forget_hidden(hlc_output *output) {
 /* linkat cannot replace an existing name, so the link goes to a hidden name first and rename moves it. */
 static bool give_hidden_name(hlc_output *output, hlc_faults *faults) {
     for (unsigned attempt = 0; attempt < 100; attempt++) {
-        char *name = hidden_name(output->target, attempt);
+        char *name = hlc_path_hidden(output->target, attempt);
         if (!name) {
             hlc_out_of_memory(faults, output->target, 0);
             return false;
@@ -91,7 +85,7 @@ static bool begin_unnamed(hlc_output *output, const char *folder) {
 
 static bool begin_hidden(hlc_output *output) {
     for (unsigned attempt = 0; attempt < 100; attempt++) {
-        char *name = hidden_name(output->target, attempt);
+        char *name = hlc_path_hidden(output->target, attempt);
         if (!name) {
             errno = ENOMEM;
             return false;
@@ -112,23 +106,43 @@ static bool begin_hidden(hlc_output *output) {
     return false;
 }
 
+static bool refuse(const char *target, const char *reason, hlc_faults *faults) {
+    hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, target, NULL, "name a file", "%s", reason);
+    return false;
+}
+
+/* Sets *path, malloc'd, to where the file is to appear: `target`, or what it leads to where it is a link. */
+static bool find_place(const char *target, char **path, hlc_faults *faults) {
+    struct stat status;
+    *path = NULL;
+    if (!target[0]) {
+        return refuse(NULL, "the output's name is empty", faults);
+    }
+    const bool is_link = lstat(target, &status) == 0 && S_ISLNK(status.st_mode);
+    if (stat(target, &status) == 0) {
+        if (!S_ISREG(status.st_mode)) {
+            return refuse(target, S_ISDIR(status.st_mode) ? "the output is a folder" : "the output is a special file", faults);
+        }
+    } else if (errno != ENOENT) {
+        hlc_bad_io(faults, target, "cannot create the output", errno);
+        return false;
+    } else if (is_link) {
+        return refuse(target, "the output is a link that leads nowhere", faults);
+    }
+    *path = is_link ? realpath(target, NULL) : strdup(target);
+    if (!*path) {
+        hlc_bad_io(faults, target, "cannot create the output", errno);
+    }
+    return *path != NULL;
+}
+
 bool hlc_output_begin(hlc_output *output, const char *target, hlc_faults *faults) {
     *output = (hlc_output){.fd = -1};
-    struct stat status;
-    if (stat(target, &status) == 0 && !S_ISREG(status.st_mode)) {
-        hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, target, NULL, "name a file", "the output is a %s",
-                  S_ISDIR(status.st_mode) ? "folder" : "special file");
+    if (!find_place(target, &output->target, faults)) {
         return false;
     }
-    char *folder = folder_of(target);
-    output->target = strdup(target);
-    if (!folder || !output->target) {
-        free(folder);
-        hlc_out_of_memory(faults, target, 0);
-        hlc_output_abandon(output);
-        return false;
-    }
-    bool begun = begin_unnamed(output, folder) || begin_hidden(output);
+    char *folder = folder_of(output->target);
+    const bool begun = folder && (begin_unnamed(output, folder) || begin_hidden(output));
     free(folder);
     if (!begun) {
         hlc_bad_io(faults, target, "cannot create the output", errno);

@@ -2,7 +2,7 @@
  *
  * The bytes go to an unnamed file of the target's folder (O_TMPFILE), so that even a killed process leaves nothing behind;
  * where the file system has no unnamed files, to a hidden temporary name, which hlc_output_abandon removes. Commit syncs the file, renames it over the
- * target and syncs the folder. */
+ * target and syncs the folder. A target that is a symbolic link stays one: the file that it leads to is replaced. */
 #ifndef HILORA_COMPILER_OUTPUT_FILE_H
 #define HILORA_COMPILER_OUTPUT_FILE_H
 
@@ -12,12 +12,12 @@
 
 typedef struct hlc_output {
     int fd;
-    char *target;  /* the path to appear */
+    char *target;  /* the path to appear, links followed */
     char *work;    /* a path that opens the file while it is being written */
     char *hidden;  /* the temporary name where one exists, else NULL */
 } hlc_output;
 
-/* Starts an output. A target that is a folder, or in a folder that does not exist or cannot be written, is a RESOURCE fault. */
+/* Starts an output. A target that is a folder, a link that leads nowhere, or in a folder that does not exist or cannot be written, is a RESOURCE fault. */
 bool hlc_output_begin(hlc_output *output, const char *target, hlc_faults *faults);
 /* Writes all of size bytes at offset. */
 bool hlc_output_write(hlc_output *output, const void *bytes, size_t size, uint64_t offset, hlc_faults *faults);

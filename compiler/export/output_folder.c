@@ -108,9 +108,8 @@ static bool try_hidden(hlc_output_folder *folder, char *name) {
 
 static bool make_hidden(hlc_output_folder *folder) {
     for (unsigned attempt = 0; attempt < 100; attempt++) {
-        char *name = NULL;
-        if (asprintf(&name, "%s/.%s.%ld.%u.tmp", folder->parent, hlc_path_last(folder->target), (long)getpid(),
-                     attempt) < 0) {
+        char *name = hlc_path_hidden(folder->target, attempt);
+        if (!name) {
             errno = ENOMEM;
             return false;
         }

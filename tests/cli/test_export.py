@@ -157,6 +157,13 @@ def test_an_empty_folder_is_used(pool, adapters, tmp_path):
     assert_identical(tmp_path / "out", adapters[0])
 
 
+def test_the_longest_name_that_the_file_system_has(pool, adapters, tmp_path):
+    output = tmp_path / ("n" * 255)
+    status, _, stderr = run_bytes("hilora-export", "--adapter", "alpha", "-o", output, pool)
+    assert status == 0, stderr
+    assert_identical(output, adapters[0])
+
+
 def occupied(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")

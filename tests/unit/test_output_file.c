@@ -107,9 +107,54 @@ START_TEST(the_work_path_opens_the_same_file) {
 }
 END_TEST
 
+static bool write_to(const char *path, const char *text) {
+    hlc_output output;
+    return hlc_output_begin(&output, path, faults) && hlc_output_write(&output, text, strlen(text), 0, faults) &&
+           hlc_output_commit(&output, faults);
+}
+
+START_TEST(takes_the_longest_name_that_the_file_system_has) {
+    char path[400];
+    snprintf(path, sizeof path, "%s/%0255d", folder, 1);
+    ck_assert(write_to(path, "long"));
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(files_in_folder(), 0);
+}
+END_TEST
+
+START_TEST(follows_a_link_and_leaves_it) {
+    char link[128], found[128] = "";
+    snprintf(link, sizeof link, "%s/current", folder);
+    ck_assert_int_eq(symlink("pool.hlp", link), 0);
+    put("old");
+    ck_assert(write_to(link, "new"));
+    assert_content("new");
+    ck_assert_int_eq(readlink(link, found, sizeof found - 1), strlen("pool.hlp"));
+    ck_assert_int_eq(files_in_folder(), 2);
+    unlink(link);
+}
+END_TEST
+
+START_TEST(refuses_links_that_lead_nowhere) {
+    hlc_output output;
+    char link[128];
+    snprintf(link, sizeof link, "%s/link", folder);
+    const char *const leads_to[] = {"nowhere", "link"};
+    for (size_t i = 0; i < 2; i++) {
+        ck_assert_int_eq(symlink(leads_to[i], link), 0);
+        ck_assert(!hlc_output_begin(&output, link, faults));
+        ck_assert_int_eq(hlc_faults_exit_status(faults), 3);
+        ck_assert_int_eq(files_in_folder(), 1);
+        unlink(link);
+    }
+}
+END_TEST
+
 START_TEST(refuses_what_cannot_be_written) {
     hlc_output output;
-    const char *const bad[] = {folder, "/nonexistent/pool.hlp", "/dev/null", "/proc/pool.hlp"};
+    char too_long[400];
+    snprintf(too_long, sizeof too_long, "%s/%0256d", folder, 1);
+    const char *const bad[] = {folder, "/nonexistent/pool.hlp", "/dev/null", "/proc/pool.hlp", "", too_long};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ck_assert_msg(!hlc_output_begin(&output, bad[i], faults), "%s", bad[i]);
         ck_assert_uint_eq(hlc_faults_errors(faults), i + 1);
@@ -126,6 +171,9 @@ int main(void) {
     tcase_add_test(tests, replaces_only_on_commit);
     tcase_add_test(tests, abandoned_leaves_nothing);
     tcase_add_test(tests, the_work_path_opens_the_same_file);
+    tcase_add_test(tests, takes_the_longest_name_that_the_file_system_has);
+    tcase_add_test(tests, follows_a_link_and_leaves_it);
+    tcase_add_test(tests, refuses_links_that_lead_nowhere);
     tcase_add_test(tests, refuses_what_cannot_be_written);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
