@@ -485,6 +485,9 @@ static hl_status check_entry(const open_context *c, uint32_t i, const hlf_adapte
         (gauge || squeezed) != (adapter->decomposition == 1) || (!squeezed && entry->rank != entry->source_rank)) {
         return bad(c, HLF_SECTION_ENTRIES, i, "flags contradict the decomposition");
     }
+    if (!isfinite(entry->squeeze_error) || (squeezed && entry->scale != 1)) {
+        return bad(c, HLF_SECTION_ENTRIES, i, "a squeeze error that is not finite, or a scale beside 1 of a squeezed entry");
+    }
     if (!isfinite(entry->scale) || entry->first_roc != first_roc || (c->strict && (hlf_load_u64(at + 56) || hlf_load_u64(at + 64)))) {
         return bad(c, HLF_SECTION_ENTRIES, i, "a scale that is not finite, a wrong ROC position, or reserved bytes not zero");
     }

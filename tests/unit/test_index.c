@@ -179,6 +179,7 @@ static const breakage breakages[] = {
     {HLF_SECTION_ENTRIES, 2, "chunk_b", 4, 0xFFFFFFFF, "chunk"},
     {HLF_SECTION_ENTRIES, 2, "chunk_gauge", 4, 0xFFFFFFFF, "flags"},
     {HLF_SECTION_ENTRIES, 2, "scale", 8, NAN_BITS, "scale"},
+    {HLF_SECTION_ENTRIES, 2, "squeeze_error", 8, NAN_BITS, "squeeze error"},
     {HLF_SECTION_ENTRIES, 2, "first_roc", 8, 1, "ROC"},
     {HLF_SECTION_CHUNKS, 1, "offset", 8, 0, "order"},
     {HLF_SECTION_CHUNKS, 1, "offset", 8, UINT64_MAX - 10, "outside"},
