@@ -11,6 +11,7 @@
 #include "format/records.h"
 #include "runtime/score.h"
 #include "tests/support/pool_builder.h"
+#include "tests/support/random.h"
 
 static const hlt_pool_spec spec = {
     .seed = 3,
@@ -137,26 +138,38 @@ END_TEST
 START_TEST(whitening_sums_in_the_documented_order) {
     hlt_pool bytes = hlt_pool_build(&spec);
     double matrix[21 * 21];
+    hlt_rng rng = {1};
     for (int i = 0; i < 21 * 21; i++) {
-        matrix[i] = (i % 5 == 0 ? 1e17 : i % 5 == 1 ? -1e17 : 1.0) * (1 + i % 7);
+        const int at = i % 21;
+        matrix[i] = at < 3 ? 1e17 : at < 6 ? -1e17 : at;
+        const uint32_t other = (uint32_t)(i - at) + hlt_between(&rng, 0, (uint32_t)at);
+        const double swap = matrix[other];
+        matrix[other] = matrix[i];
+        matrix[i] = swap;
+    }
+    for (int i = 0; i < 21 * 21; i++) {
         hlf_store_f64(element(&bytes, HLF_SECTION_WHITEN, (uint64_t)i), matrix[i]);
     }
     float x[21], z[32];
     double scratch[32];
     for (int j = 0; j < 21; j++) {
-        x[j] = (float)(1 + j % 3) / 3;
+        x[j] = 1;
     }
     hl_pool *pool = open_pool(&bytes);
     ck_assert_int_eq(hlr_embedding_prepare(pool, x, HL_DTYPE_F32, 21, 0, z, scratch, NULL), HL_OK);
+    int order_matters = 0;
     for (int i = 0; i < 21; i++) {
-        volatile double s[8] = {0};
+        volatile double s[8] = {0}, plain = 0;
         for (int j = 0; j < 21; j++) {
             volatile double term = matrix[i * 21 + j] * (double)x[j];
             s[j % 8] = s[j % 8] + term;
+            plain = plain + term;
         }
         const double sum = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
         ck_assert_float_eq(z[i], (float)sum);
+        order_matters += (float)sum != (float)plain;
     }
+    ck_assert_int_gt(order_matters, 5);
     for (int i = 21; i < 32; i++) {
         ck_assert_float_eq(z[i], 0);
     }
