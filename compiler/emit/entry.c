@@ -1,5 +1,6 @@
 #include "compiler/emit/entry.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,8 +120,13 @@ static bool make_gauge(const hlc_compile_options *options, const hlc_target *tar
     }
     float *gb = gauge + 2 * square;
     hlc_decompose_status status = hlc_gauge(a, bt, rank, target->d_in, target->d_out, target->scale, gauge, gb, sv);
+    if (status == HLC_DECOMPOSE_OK && sv[0] > (double)FLT_MAX) { /* the gauge may hold its root, the importance cannot */
+        status = HLC_DECOMPOSE_NON_FINITE_GAUGE;
+    }
     if (status != HLC_DECOMPOSE_OK) {
-        hlc_fault(faults, HLC_ERROR, status == HLC_DECOMPOSE_NO_MEMORY ? HLC_FAULT_RESOURCE : HLC_FAULT_INPUT, path, target->module.bytes,
+        char place[HLC_PLACE_SIZE];
+        hlc_fault(faults, HLC_ERROR, status == HLC_DECOMPOSE_NO_MEMORY ? HLC_FAULT_RESOURCE : HLC_FAULT_INPUT, path,
+                  hlc_place(place, "module", target->module.bytes, target->module.length),
                   status == HLC_DECOMPOSE_NO_MEMORY ? NULL : "--decompose raw", "%s", gauge_failure(status));
         goto done;
     }

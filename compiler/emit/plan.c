@@ -215,14 +215,23 @@ static bool list_entries(const hlc_inputs *inputs, hlc_plan *plan) {
     return true;
 }
 
-/* HDF5 takes chunks of less than 4 GiB. */
-static void check_sizes(const hlc_inputs *inputs, const hlc_plan *plan, hlc_faults *faults) {
+/* HDF5 takes chunks of less than 4 GiB; room is left for what cannot be compressed. */
+static bool fits_chunk(uint64_t rows, uint64_t width, hlf_dtype dtype) {
+    const size_t bound = hlc_encode_bound(hlf_dtype_size(dtype), rows * width);
+    return bound > 0 && bound <= UINT32_MAX;
+}
+
+static void check_sizes(const hlc_inputs *inputs, const hlc_plan *plan, bool gauges, hlc_faults *faults) {
     for (size_t i = 0; i < plan->entry_count; i++) {
         const hlc_target *target = plan->entries[i].target;
-        uint64_t widest = target->d_in > target->d_out ? target->d_in : target->d_out;
-        if (widest * target->rank * 8 > (uint64_t)UINT32_MAX) {
-            hlc_bad_input(faults, inputs->adapters[plan->entries[i].adapter]->path, target->module.bytes,
-                          "a matrix of %u x %llu: more than 4 GiB", target->rank, (unsigned long long)widest);
+        const char *path = inputs->adapters[plan->entries[i].adapter]->path;
+        char place[HLC_PLACE_SIZE];
+        hlc_place(place, "module", target->module.bytes, target->module.length);
+        if (!fits_chunk(target->rank, target->d_in, target->a.dtype) || !fits_chunk(target->rank, target->d_out, target->b.dtype)) {
+            hlc_bad_input(faults, path, place, "a matrix of rank %u takes 4 GiB or more", target->rank);
+        } else if (gauges && !fits_chunk(2 * (uint64_t)target->rank, target->rank, HLF_DTYPE_F32)) {
+            hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, path, place, "--decompose raw",
+                      "the singular value decomposition of rank %u takes 4 GiB or more", target->rank);
         }
     }
 }
@@ -234,7 +243,8 @@ bool hlc_plan_make(const hlc_compile_options *options, const hlc_inputs *inputs,
         hlc_out_of_memory(faults, NULL, 0);
         return false;
     }
-    check_sizes(inputs, plan, faults);
+    const bool gauges = options->decomposition == HLC_DECOMPOSE_SVD;
+    check_sizes(inputs, plan, gauges, faults);
     for (size_t i = 0; i < inputs->count; i++) {
         job.total += inputs->adapters[i]->file_size;
     }
@@ -244,7 +254,7 @@ bool hlc_plan_make(const hlc_compile_options *options, const hlc_inputs *inputs,
     for (size_t i = 0; i < inputs->count; i++) {
         plan->tensor_bytes += plan->adapters[i].tensor_bytes;
     }
-    if (!place_chunks(plan, options->decomposition == HLC_DECOMPOSE_SVD)) {
+    if (!place_chunks(plan, gauges)) {
         hlc_out_of_memory(faults, NULL, 0);
         return false;
     }

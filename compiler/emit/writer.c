@@ -153,7 +153,10 @@ static bool take_entry(void *context, size_t i, void *made) {
         hash_entry(job, entry, coded);
     }
     if (coded->non_finite) {
-        hlc_fault(job->faults, HLC_WARNING, HLC_FAULT_INPUT, adapter->path, entry->target->module.bytes, NULL, "a weight is NaN or infinite");
+        char place[HLC_PLACE_SIZE];
+        hlc_fault(job->faults, HLC_WARNING, HLC_FAULT_INPUT, adapter->path,
+                  hlc_place(place, "module", entry->target->module.bytes, entry->target->module.length), NULL,
+                  "a weight is NaN or infinite");
     }
     if (position + 1 == adapter->target_count) {
         hlf_sha256_final(&job->content, job->tables.adapters[entry->adapter].content_sha256);

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import programs
-from hlp_reader import F32
+from hlp_reader import F16, F32, F64
 from invoke import errors, listing, run_bytes, run_json
-from peft_adapters import Adapter, from_floats, pair, samples, write_adapter, write_safetensors
+from peft_adapters import Adapter, Pair, from_floats, pair, samples, write_adapter, write_safetensors
 from programs import run
 
 
@@ -136,6 +136,23 @@ def test_adapters_are_compared_beside_a_broken_one(tmp_path):
     (tmp_path / "out").mkdir()
     told = refused(1, *folders, folder=tmp_path / "out")
     assert len(told) == 2 and any("/c" in fault["file"] and "/a" in fault["reason"] for fault in told)
+
+
+BEYOND_SVD = {
+    "a singular value beyond float32": lambda: Pair(*(from_floats(np.full(shape, 3e38), F32) for shape in ((2, 5), (5, 2))), alpha=16),
+    "factors beyond float64 when multiplied": lambda: Pair(*(from_floats(np.full(shape, 1e300), F64) for shape in ((2, 5), (5, 2))), alpha=16),
+    "a rank whose square is beyond a chunk": lambda: Pair(*(from_floats(np.ones(shape), F16) for shape in ((23171, 1), (1, 23171))), alpha=16),
+}
+
+
+@pytest.mark.parametrize("make", BEYOND_SVD.values(), ids=BEYOND_SVD)
+def test_what_only_raw_components_can_be_made_of(make, tmp_path):
+    folder = write_adapter(tmp_path / "a", Adapter({"m.0": make()}, samples(np.random.default_rng(0))))
+    (tmp_path / "out").mkdir()
+    [fault] = refused(1, folder, folder=tmp_path / "out")
+    assert "/a/" in fault["file"] and fault["place"] == "module 'm.0'" and fault["remedy"] == "--decompose raw"
+    pool = programs.compile_pool(tmp_path / "p.hlp", "--decompose", "raw", folder)
+    run("hilora-validate", "--deep", pool).expect(0)
 
 
 def test_two_adapters_of_one_name(tmp_path):
