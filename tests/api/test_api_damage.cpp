@@ -24,6 +24,9 @@ void read_tensors(const hl_pool *pool, const hl_pool_view &info, Answers *answer
         auto adapter = sized<hl_adapter_view>();
         answers->failed |= hl_adapter_at(pool, a, &adapter) != HL_OK;
         answers->names += text(adapter.name);
+        std::string config(adapter.config_bytes < 4096 ? adapter.config_bytes : 0, ' ');
+        answers->failed |= hl_text_read(pool, a, HL_TEXT_CONFIG, &config[0], config.size(), nullptr) != HL_OK;
+        answers->names += config;
         for (uint32_t i = 0; i < adapter.modules; i++) {
             auto entry = sized<hl_entry_view>();
             auto module = sized<hl_module_view>();

@@ -8,6 +8,10 @@
 
 #include "tests/api/api_fixture.h"
 
+extern "C" {
+#include "format/header.h"
+}
+
 namespace {
 
 std::string temporary_path(const char *name) {
@@ -369,6 +373,26 @@ TEST(Verify, ReportsEveryFault) {
     ASSERT_GE(faults.size(), 3u); // its section, the adapter's part of it, the digest, and the chunk as before
     EXPECT_EQ(faults[0], diag.message);
     EXPECT_EQ(hl_pool_verify(nullptr, nullptr, nullptr), HL_ERR_ARGUMENT);
+}
+
+TEST(Verify, ChecksWhatNoUseDoes) {
+    Bytes bytes(small_spec());
+    hlf_header header;
+    ASSERT_EQ(hlf_header_parse(bytes.data(), bytes.size(), bytes.size(), &header, nullptr), HL_OK);
+    uint8_t *importance = bytes.data() + header.sections[HLF_SECTION_IMPORTANCE].offset;
+    hl_diag diag = clear_diag();
+    importance[0] ^= 1; // still a number that could be
+    EXPECT_EQ(hl_pool_verify(bytes.open().get(), nullptr, &diag), HL_ERR_CORRUPT);
+    EXPECT_EQ(diag.offset, header.sections[HLF_SECTION_IMPORTANCE].offset);
+    importance[0] ^= 1;
+    header.digest[3] ^= 1;
+    hlf_header_encode(&header, bytes.data());
+    diag = clear_diag();
+    EXPECT_EQ(hl_pool_verify(bytes.open().get(), nullptr, &diag), HL_ERR_CORRUPT);
+    EXPECT_EQ(diag.offset, static_cast<uint64_t>(HLF_AT_DIGEST));
+    header.digest[3] ^= 1;
+    hlf_header_encode(&header, bytes.data());
+    EXPECT_EQ(hl_pool_verify(bytes.open().get(), nullptr, nullptr), HL_OK);
 }
 
 TEST(Version, IsThatOfTheProject) {
