@@ -212,6 +212,34 @@ START_TEST(damaged_statistics_are_never_used) {
 }
 END_TEST
 
+/* Sums run over the padding, so it must be zero, and finite numbers must be finite, whatever the checksums say. */
+START_TEST(rows_are_checked_beyond_their_checksums) {
+    static const struct {
+        hlf_section_id section;
+        uint32_t number;
+        float value;
+        hl_status status;
+    } forgeries[] = {
+        {HLF_SECTION_MEAN, 32 + 21, 1, HL_ERR_CORRUPT}, /* d = 21, stride 32 */
+        {HLF_SECTION_BASIS, 31, 1e-30f, HL_ERR_CORRUPT},
+        {HLF_SECTION_MEAN, 20, NAN, HL_ERR_INPUT},
+        {HLF_SECTION_BASIS, 2, INFINITY, HL_ERR_INPUT},
+    };
+    float z[21];
+    for (size_t i = 0; i < sizeof forgeries / sizeof forgeries[0]; i++) {
+        hlt_pool bytes = hlt_pool_build(&spec);
+        hlt_embedding(&spec, &bytes, 1, z);
+        memcpy(element(&bytes, forgeries[i].section, forgeries[i].number), &forgeries[i].value, sizeof(float));
+        hl_pool *pool = open_pool(&bytes);
+        hl_route *made = NULL;
+        ck_assert_int_eq(hl_route_compute(pool, z, 21, NULL, &made, NULL), forgeries[i].status);
+        ck_assert_int_eq(hl_pool_verify(pool, NULL, NULL), forgeries[i].status);
+        hl_pool_close(pool);
+        hlt_pool_free(&bytes);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("forged");
     TCase *tests = tcase_create("forged");
@@ -219,6 +247,7 @@ int main(void) {
     tcase_add_test(tests, a_score_at_the_quantile_reaches_it);
     tcase_add_test(tests, whitening_sums_in_the_documented_order);
     tcase_add_test(tests, damaged_statistics_are_never_used);
+    tcase_add_test(tests, rows_are_checked_beyond_their_checksums);
     tcase_set_timeout(tests, 120);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
