@@ -81,7 +81,7 @@ hlc_decompose_status hlc_truncate(const double *a, const double *bt, size_t rank
         !hlc_core_rows(bt, d_out, core.exponent_b, rank, d_out, core.to_b, rows, bt_out)) {
         status = HLC_DECOMPOSE_NO_MEMORY;
     } else if (!weigh_rows(core.weight, 1, lift, rows, d_in, a_out) ||
-               !weigh_rows(core.weight, copysign(1, scale), lift, rows, d_out, bt_out)) {
+               !weigh_rows(core.weight, copysign(1, scale), lift, rows, d_out, bt_out) || !isfinite(hlc_largest(sv, rank))) {
         status = HLC_DECOMPOSE_NON_FINITE_GAUGE;
     }
     hlc_core_free(&core);

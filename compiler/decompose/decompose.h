@@ -14,7 +14,7 @@ typedef enum hlc_decompose_status {
     HLC_DECOMPOSE_OK = 0,
     HLC_DECOMPOSE_NO_MEMORY,
     HLC_DECOMPOSE_NON_FINITE_INPUT, /* A, B or s holds NaN or infinity */
-    HLC_DECOMPOSE_NON_FINITE_GAUGE, /* an entry of G overflows float32; remedy: raw */
+    HLC_DECOMPOSE_NON_FINITE_GAUGE, /* an entry of G overflows float32, or one of sv, A', B' float64; remedy: raw */
     HLC_DECOMPOSE_LAPACK            /* no convergence */
 } hlc_decompose_status;
 

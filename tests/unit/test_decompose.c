@@ -150,9 +150,10 @@ START_TEST(zero_updates_have_zero_gauges) {
         memset(a_new, 0xFF, sizeof a_new);
         memset(bt_new, 0xFF, sizeof bt_new);
         ck_assert_int_eq(hlc_gauge(factor_a, factor_b, RANK, IN, OUT, scale, ga, gb, sv), HLC_DECOMPOSE_OK);
-        for (size_t i = 0; i < RANK * RANK; i++) {
-            ck_assert(ga[i] == 0 && gb[i] == 0 && sv[i / RANK] == 0);
-        }
+        const float none[RANK * RANK] = {0}; /* positive zeros */
+        ck_assert_mem_eq(ga, none, sizeof ga);
+        ck_assert_mem_eq(gb, none, sizeof gb);
+        ck_assert(sv[0] == 0 && sv[1] == 0 && sv[2] == 0);
         ck_assert_int_eq(hlc_truncate(factor_a, factor_b, RANK, IN, OUT, scale, 2, a_new, bt_new, sv), HLC_DECOMPOSE_OK);
         ck_assert(norm_of(a_new, 2 * IN) == 0 && norm_of(bt_new, 2 * OUT) == 0);
     }
@@ -217,6 +218,9 @@ START_TEST(a_gauge_beyond_float32_says_so) {
     ck_assert_int_eq(hlc_gauge(large, small, 1, 2, 2, 1, ga, gb, sv), HLC_DECOMPOSE_NON_FINITE_GAUGE);
     ck_assert_int_eq(hlc_truncate(small, large, 1, 2, 2, 1, 1, a_new, bt_new, sv), HLC_DECOMPOSE_OK);
     ck_assert_double_eq_tol(bt_new[0] * a_new[1], 6e-4, 1e-18);
+    const double huge[] = {1e200, 0}; /* the gauge is 1, the singular value 1e400 */
+    ck_assert_int_eq(hlc_gauge(huge, huge, 1, 2, 2, 1, ga, gb, sv), HLC_DECOMPOSE_NON_FINITE_GAUGE);
+    ck_assert_int_eq(hlc_truncate(huge, huge, 1, 2, 2, 1, 1, a_new, bt_new, sv), HLC_DECOMPOSE_NON_FINITE_GAUGE);
     const double unit[] = {1, 0};
     ck_assert_int_eq(hlc_gauge(unit, unit, 1, 2, 2, DBL_MAX, ga, gb, sv), HLC_DECOMPOSE_NON_FINITE_GAUGE);
 }
