@@ -185,6 +185,25 @@ void hlc_out_of_memory(hlc_faults *faults, const char *file, uint64_t bytes) {
               "out of memory: %llu bytes could not be allocated", (unsigned long long)bytes);
 }
 
+void hlc_faults_take(hlc_faults *faults, hlc_faults *from) {
+    if (!from)
+        return;
+    fault_list *to = faults->list;
+    const fault_list *list = from->list;
+    size_t stored[] = {[HLC_NOTE] = 0, [HLC_WARNING] = 0, [HLC_ERROR] = 0};
+    for (size_t i = 0; i < list->count; i++) {
+        stored[list->faults[i].view.severity]++;
+        add(faults, &list->faults[i].view);
+    }
+    pthread_mutex_lock(&to->lock);
+    to->errors += list->errors - stored[HLC_ERROR];
+    to->warnings += list->warnings - stored[HLC_WARNING];
+    to->notes += list->notes - stored[HLC_NOTE];
+    raise_exit_status(to, list->exit_status);
+    pthread_mutex_unlock(&to->lock);
+    hlc_faults_destroy(from);
+}
+
 size_t hlc_faults_errors(const hlc_faults *faults) {
     pthread_mutex_lock(&faults->list->lock);
     size_t errors = faults->list->errors;

@@ -1,7 +1,8 @@
 /* The list of everything that is wrong with a run's inputs.
  *
  * A run reports all faults, not the first: functions add to the list and go on where they can. Adding is safe from several
- * threads; printing sorts by subject, so the order does not depend on the threads. An allocation failure inside
+ * threads; printing sorts by subject. Where several threads find faults of one subject, each piece of work has a list of its own, taken in
+ * order (hlc_faults_take), so that the order does not depend on the threads. An allocation failure inside
  * the list is itself counted (hlc_faults_exit_status then answers 3). */
 #ifndef HILORA_COMPILER_FAULTS_H
 #define HILORA_COMPILER_FAULTS_H
@@ -35,6 +36,9 @@ void hlc_bad_input(hlc_faults *faults, const char *file, const char *place, cons
 /* An operating-system error: adds strerror(error_number) to what was being done ("cannot open"). */
 void hlc_bad_io(hlc_faults *faults, const char *file, const char *action, int error_number);
 void hlc_out_of_memory(hlc_faults *faults, const char *file, uint64_t bytes);
+
+/* Adds what `from` holds, in its order, with what it has only counted, and destroys it. from: NULL is harmless. */
+void hlc_faults_take(hlc_faults *faults, hlc_faults *from);
 
 size_t hlc_faults_errors(const hlc_faults *faults);
 size_t hlc_faults_warnings(const hlc_faults *faults);

@@ -167,16 +167,17 @@ static bool make_components(const hlc_compile_options *options, const hlc_target
 }
 
 hlc_coded_entry *hlc_code_entry(const hlc_compile_options *options, const hlc_inputs *inputs, const hlc_plan_entry *entry,
-                                hlc_encoder *encoder, hlc_faults *faults) {
+                                hlc_encoder *encoder) {
     const hlc_adapter *adapter = inputs->adapters[entry->adapter];
     const hlc_target *target = entry->target;
     rows a = {0}, bt = {0};
-    bool good = false;
     hlc_coded_entry *out = calloc(1, sizeof *out);
-    if (!out || !(out->importance = malloc(target->rank * sizeof *out->importance))) {
-        hlc_out_of_memory(faults, adapter->path, 0);
-        goto done;
+    if (!out || !(out->faults = hlc_faults_create()) || !(out->importance = malloc(target->rank * sizeof *out->importance))) {
+        hlc_coded_entry_free(out);
+        return NULL;
     }
+    hlc_faults *faults = out->faults;
+    bool good = false;
     if (!read_rows(adapter, &target->a, target->a.transposed, &a, faults) ||
         !read_rows(adapter, &target->b, !target->b.transposed, &bt, faults)) {
         goto done;
@@ -193,9 +194,7 @@ hlc_coded_entry *hlc_code_entry(const hlc_compile_options *options, const hlc_in
 done:
     free(a.bytes);
     free(bt.bytes);
-    if (out) {
-        out->failed = !good;
-    }
+    out->failed = !good;
     return out;
 }
 
@@ -205,6 +204,7 @@ void hlc_coded_entry_free(hlc_coded_entry *entry) {
         free(entry->b.bytes);
         free(entry->gauge.bytes);
         free(entry->importance);
+        hlc_faults_destroy(entry->faults);
         free(entry);
     }
 }

@@ -15,13 +15,14 @@ typedef struct hlc_coded_entry {
     hlc_coded_chunk a, b, gauge;
     float *importance; /* rank of them: singular values of s B A, or |s| |a_j| |b_j| of raw components */
     uint8_t sha256_a[HLF_SHA256_SIZE], sha256_b[HLF_SHA256_SIZE]; /* of the rows of A and of B transposed, in the source's type */
-    bool failed;     /* a fault was added: nothing else holds, yet the run goes on to find the other faults */
+    hlc_faults *faults; /* its own */
+    bool failed;     /* there is a fault: nothing else holds, yet the run goes on to find the other faults */
     bool non_finite; /* a weight is NaN or infinite (raw components only: svd refuses it) */
 } hlc_coded_entry;
 
 /* NULL only when memory is out. Safe from several threads, each with its own encoder. */
 hlc_coded_entry *hlc_code_entry(const hlc_compile_options *options, const hlc_inputs *inputs, const hlc_plan_entry *entry,
-                                hlc_encoder *encoder, hlc_faults *faults);
+                                hlc_encoder *encoder);
 void hlc_coded_entry_free(hlc_coded_entry *entry);
 
 #endif

@@ -13,7 +13,7 @@
 typedef struct open_job {
     const hlc_compile_options *options;
     hlc_inputs *inputs;
-    hlc_faults *faults;
+    hlc_faults **found; /* per adapter: some share files */
 } open_job;
 
 static void open_one(void *context, size_t i, size_t worker) {
@@ -21,13 +21,32 @@ static void open_one(void *context, size_t i, size_t worker) {
     const open_job *job = context;
     hlc_inputs *inputs = job->inputs;
     const hlc_adapter_files *files = &inputs->files[i];
-    inputs->adapters[i] = hlc_adapter_open(files, job->options->drop_extras, job->faults);
+    inputs->adapters[i] = hlc_adapter_open(files, job->options->drop_extras, job->found[i]);
     if (files->embeddings) {
-        inputs->embeddings[i] = hlc_embeddings_read(files->embeddings, files->embeddings_key, job->faults);
+        inputs->embeddings[i] = hlc_embeddings_read(files->embeddings, files->embeddings_key, job->found[i]);
     }
     if (job->options->progress.report && worker == 0) {
         job->options->progress.report(job->options->progress.user, "reading headers", i + 1, inputs->count);
     }
+}
+
+/* False when memory is out. */
+static bool open_all(const hlc_compile_options *options, hlc_inputs *inputs, hlc_faults *faults) {
+    const size_t room = inputs->count ? inputs->count : 1;
+    inputs->adapters = calloc(room, sizeof *inputs->adapters);
+    inputs->embeddings = calloc(room, sizeof *inputs->embeddings);
+    inputs->target_modules = calloc(room, sizeof *inputs->target_modules);
+    open_job job = {options, inputs, calloc(room, sizeof *job.found)};
+    bool good = inputs->adapters && inputs->embeddings && inputs->target_modules && job.found;
+    for (size_t i = 0; good && i < inputs->count; i++) {
+        good = (job.found[i] = hlc_faults_create()) != NULL;
+    }
+    good = good && hlc_parallel(options->threads, inputs->count, open_one, &job);
+    for (size_t i = 0; job.found && i < inputs->count; i++) {
+        hlc_faults_take(faults, job.found[i]);
+    }
+    free(job.found);
+    return good;
 }
 
 /* ---- Modules: one list for the pool; every adapter must agree on the shapes. ---- */
@@ -273,13 +292,7 @@ bool hlc_inputs_open(const hlc_compile_options *options, hlc_inputs *inputs, hlc
     if (refuse_output_among(options, inputs, faults)) {
         return false;
     }
-    size_t room = inputs->count ? inputs->count : 1;
-    inputs->adapters = calloc(room, sizeof *inputs->adapters);
-    inputs->embeddings = calloc(room, sizeof *inputs->embeddings);
-    inputs->target_modules = calloc(room, sizeof *inputs->target_modules);
-    open_job job = {options, inputs, faults};
-    if (!inputs->adapters || !inputs->embeddings || !inputs->target_modules ||
-        !hlc_parallel(options->threads, inputs->count, open_one, &job)) {
+    if (!open_all(options, inputs, faults)) {
         hlc_out_of_memory(faults, NULL, 0);
         return false;
     }

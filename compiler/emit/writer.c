@@ -90,7 +90,7 @@ static bool lay_out(write_job *job, const hlc_pool_stats *stats, hlf_header *hea
 
 static void *make_entry(void *context, size_t i, size_t worker) {
     write_job *job = context;
-    return hlc_code_entry(job->options, job->inputs, &job->plan->entries[i], job->encoders[worker], job->faults);
+    return hlc_code_entry(job->options, job->inputs, &job->plan->entries[i], job->encoders[worker]);
 }
 
 static void drop_entry(void *context, void *made) {
@@ -145,6 +145,8 @@ static bool take_entry(void *context, size_t i, void *made) {
     const hlc_adapter *adapter = job->inputs->adapters[entry->adapter];
     const size_t position = i - job->plan->adapters[entry->adapter].first_entry;
     bool good = true;
+    hlc_faults_take(job->faults, coded->faults);
+    coded->faults = NULL;
     if (position == 0) {
         hlc_content_begin(&job->content);
     }

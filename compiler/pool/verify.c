@@ -281,18 +281,8 @@ static void *make_adapter(void *context, size_t i, size_t worker) {
 }
 
 static bool take_adapter(void *context, size_t i, void *made) {
-    const verify_job *job = context;
-    hlc_faults *own = made;
     (void)i;
-    for (size_t k = 0; k < hlc_faults_count(own); k++) {
-        hlc_fault_view fault;
-        hlc_faults_get(own, k, &fault);
-        hlc_fault(job->faults, fault.severity, fault.kind, fault.file, fault.place, fault.remedy, "%s", fault.reason);
-    }
-    if (hlc_faults_omitted(own)) {
-        hlc_bad_input(job->faults, job->label, NULL, "and %zu more faults of the adapter above", hlc_faults_omitted(own));
-    }
-    hlc_faults_destroy(own);
+    hlc_faults_take(((const verify_job *)context)->faults, made);
     return true;
 }
 

@@ -111,6 +111,18 @@ def test_every_fault_of_every_adapter_is_told(tmp_path):
     assert len([fault for fault in told if "/c/" in fault["file"]]) >= 2
 
 
+def test_faults_stand_in_the_same_order_whatever_the_threads(tmp_path):
+    """Faults of many modules of one file, and of many adapters in one file of embeddings."""
+    rng, nan = np.random.default_rng(0), from_floats(np.full((2, 3), np.nan), F32)
+    modules = Adapter({f"m.{i:02}": Pair(nan, from_floats(np.ones((3, 2)), F32), 1.0) for i in range(40)}, samples(rng))
+    folders = [adapter(tmp_path / f"a{i:02}", i, m=0) for i in range(40)]
+    write_safetensors(tmp_path / "all.safetensors", {folder.name: from_floats(np.full((4, 8), np.nan), F32) for folder in folders})
+    for args in ([write_adapter(tmp_path / "nan", modules)], ["--embeddings", tmp_path / "all.safetensors", *folders]):
+        runs = [run_bytes("hilora-compile", "--threads", threads, "-o", tmp_path / "p.hlp", *args)[2] for threads in "188888"]
+        assert len(errors(runs[0])) == 40 and errors(runs[0]) == sorted(errors(runs[0]))
+        assert runs == runs[:1] * len(runs)
+
+
 def test_a_remedy_is_told_where_there_is_one(tmp_path):
     folder = adapter(tmp_path / "a", m=0)
     (tmp_path / "out").mkdir()

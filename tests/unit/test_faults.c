@@ -100,6 +100,28 @@ START_TEST(long_texts_are_cut) {
 }
 END_TEST
 
+START_TEST(a_list_can_be_taken_with_all_it_counted) {
+    hlc_faults *own = hlc_faults_create();
+    hlc_bad_input(faults, "a", NULL, "first");
+    hlc_bad_input(own, "a", "here", "second");
+    hlc_fault(own, HLC_NOTE, HLC_FAULT_INPUT, "b", NULL, NULL, "noted");
+    for (int i = 0; i < 10010; i++)
+        hlc_fault(own, HLC_WARNING, HLC_FAULT_INPUT, "c", NULL, NULL, "%d", i);
+    hlc_fault(own, HLC_ERROR, HLC_FAULT_RESOURCE, "a", NULL, "try", "third");
+    hlc_faults_take(faults, own);
+    hlc_faults_take(faults, NULL);
+    ck_assert_uint_eq(hlc_faults_errors(faults), 3);
+    ck_assert_uint_eq(hlc_faults_warnings(faults), 10010);
+    ck_assert_uint_eq(hlc_faults_omitted(faults), 11);
+    ck_assert_int_eq(hlc_faults_exit_status(faults), 3);
+    char *text = printed();
+    const char expected[] = "error: a: first\nerror: a: here: second\nerror: a: third (remedy: try)\nnote: b: noted\nwarning: c: 0\n";
+    ck_assert_int_eq(strncmp(text, expected, strlen(expected)), 0);
+    ck_assert_ptr_nonnull(strstr(text, "warning: c: 9998\nwarning: and 11 more"));
+    free(text);
+}
+END_TEST
+
 static void *add_many(void *context) {
     for (int i = 0; i < 500; i++)
         hlc_bad_input(faults, context, NULL, "%d", i);
@@ -190,6 +212,7 @@ int main(void) {
     tcase_add_test(list, hostile_text_cannot_forge_lines);
     tcase_add_test(list, a_flood_is_counted_and_cannot_crowd_out_errors);
     tcase_add_test(list, long_texts_are_cut);
+    tcase_add_test(list, a_list_can_be_taken_with_all_it_counted);
     tcase_add_test(list, threads_may_add_at_once);
     suite_add_tcase(suite, list);
     TCase *text = tcase_create("text");
