@@ -55,21 +55,21 @@ END_TEST
 
 /* Samples on the axes, and lambda 10^14 times smaller than their variances: what rounding leaves of 1 - c g h is noise. */
 START_TEST(a_tiny_lambda_leaves_nothing_to_rounding) {
-    const float apart[] = {0, 0, 3, 0, 0, 4}, repeated[] = {0, 0, 3, 0, 0, 4, 0, 0};
     const double floor = 1e-14, log_two_pi = log(2 * 3.14159265358979323846);
-    for (size_t m = 3; m <= 4; m++) {
-        hlc_scatter fit;
-        hlc_calibration calibration;
-        ck_assert(hlc_scatter_fit(m == 3 ? apart : repeated, m, 2, &fit));
-        const hlc_gaussian gaussian = hlc_gaussian_of(&fit, 0, floor, 0);
-        ck_assert(hlc_calibrate(&fit, &gaussian, floor, 0, &calibration));
-        /* Without (3, 0) the others lie on the second axis. */
-        const double mean = m == 3 ? 2 : 4.0 / 3, variance = (m == 3 ? 8 : 16.0 / 3) + floor;
-        const double expected = -0.5 * (2 * log_two_pi + log(variance) + log(floor) + 9 / floor + mean * mean / variance);
-        ck_assert_double_eq_tol(calibration.values[1], expected, 1e-6 * fabs(expected));
-        free(calibration.values);
-        hlc_scatter_free(&fit);
-    }
+    const size_t m = 3 + (size_t)_i % 2; /* with the origin once or twice */
+    const double far = 4 + _i;
+    const float samples[] = {0, 0, 3, 0, 0, (float)far, 0, 0};
+    hlc_scatter fit;
+    hlc_calibration calibration;
+    ck_assert(hlc_scatter_fit(samples, m, 2, &fit));
+    const hlc_gaussian gaussian = hlc_gaussian_of(&fit, 0, floor, 0);
+    ck_assert(hlc_calibrate(&fit, &gaussian, floor, 0, &calibration));
+    /* Without (3, 0) the others lie on the second axis. */
+    const double mean = far / (double)(m - 1), variance = far * mean + floor;
+    const double expected = -0.5 * (2 * log_two_pi + log(variance) + log(floor) + 9 / floor + mean * mean / variance);
+    ck_assert_double_eq_tol(calibration.values[1], expected, 1e-6 * fabs(expected));
+    free(calibration.values);
+    hlc_scatter_free(&fit);
 }
 END_TEST
 
@@ -127,7 +127,7 @@ int main(void) {
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, quantiles_by_hand);
     tcase_add_loop_test(tests, leave_one_out_is_a_refit_without_the_sample, 0, SHAPES);
-    tcase_add_test(tests, a_tiny_lambda_leaves_nothing_to_rounding);
+    tcase_add_loop_test(tests, a_tiny_lambda_leaves_nothing_to_rounding, 0, 40);
     tcase_add_test(tests, quantiles_and_deviation_are_those_of_the_values);
     tcase_add_test(tests, two_samples_or_no_scatter_stay_uncalibrated);
     suite_add_tcase(suite, tests);
