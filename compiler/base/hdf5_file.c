@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "compiler/base/hdf5_driver.h"
+#include "compiler/base/text.h"
 #include "format/records.h"
 
 enum { FILTER_SHUFFLE = 2, FILTER_ZSTD = 32015 };
@@ -371,7 +372,8 @@ static bool add_attribute(hlc_h5_writer *writer, const char *name, hid_t type, c
 
 bool hlc_h5_add_text(hlc_h5_writer *writer, const char *name, const char *text, size_t length, hlc_faults *faults) {
     enum { LONGEST = 32768 }; /* an attribute in an object header holds less than 64 KiB */
-    size_t size = strnlen(text, length < LONGEST ? length : LONGEST);
+    size_t size = strnlen(text, length);
+    size = size > LONGEST ? hlc_utf8_prefix(text, LONGEST) : size; /* cut between two characters */
     char *copy = strndup(text, size);
     if (!copy) {
         hlc_out_of_memory(faults, writer->label, size);

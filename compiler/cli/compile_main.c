@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "compiler/base/text.h"
 #include "compiler/base/workers.h"
 #include "compiler/cli/common.h"
 #include "compiler/linalg.h"
@@ -121,6 +122,13 @@ static int parse_choice(const char *option, const char *text, const char *const 
     return *out >= 0 ? -1 : hlc_cli_misuse(&program, "%s takes %s, not '%s'", option, listed, text);
 }
 
+/* Sets *out to a text that stands in the pool; answers -1, or the exit status of a misuse. */
+static int parse_text(const char *option, const char *text, const char **out) {
+    *out = text;
+    const size_t length = strlen(text);
+    return hlc_utf8_prefix(text, length) == length ? -1 : hlc_cli_misuse(&program, "%s takes UTF-8, not '%s'", option, text);
+}
+
 static int apply_option(settings *s, int code) {
     static const char *const codecs[] = {"store", "zstd", NULL}, *const decompositions[] = {"raw", "svd", NULL};
     static const char *const whitenings[] = {"none", "pool", NULL}, *const answers[] = {"no", "yes", NULL};
@@ -160,17 +168,13 @@ static int apply_option(settings *s, int code) {
         compile->drop_extras = true;
         break;
     case OPTION_BASE:
-        compile->base = optarg;
-        break;
+        return parse_text("--base", optarg, &compile->base);
     case OPTION_ENCODER:
-        compile->encoder = optarg;
-        break;
+        return parse_text("--encoder", optarg, &compile->encoder);
     case OPTION_REVISION:
-        compile->revision = optarg;
-        break;
+        return parse_text("--encoder-revision", optarg, &compile->revision);
     case OPTION_PREFIX:
-        compile->prefix = optarg;
-        break;
+        return parse_text("--prefix", optarg, &compile->prefix);
     case OPTION_NORMALIZED:
         status = parse_choice("--normalized", optarg, answers, "yes or no", &choice);
         compile->normalized = choice;

@@ -96,6 +96,12 @@ def test_a_misuse_message_cannot_forge_lines():
     assert "\x1b" not in stderr and not any(line.startswith("error: forged") for line in stderr.splitlines())
 
 
+@pytest.mark.parametrize("option", ["--base", "--encoder", "--encoder-revision", "--prefix"])
+def test_texts_of_a_pool_are_utf8(option, tmp_path):
+    status, stdout, stderr = run_bytes("hilora-compile", option, b"a\xff\xc3", "x", cwd=tmp_path)
+    assert status == 2 and stdout == b"" and f"{option} takes UTF-8".encode() in stderr
+
+
 def test_options_may_stand_after_operands(adapters, pool, tmp_path):
     run("hilora-compile", adapters[0], "-q", "-o", tmp_path / "pool.hlp", "--codec", "store").expect(0)
     assert programs.inspect(tmp_path / "pool.hlp")["codec"] == "store"

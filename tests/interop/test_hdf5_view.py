@@ -233,6 +233,17 @@ def test_meta_says_it_to_people(path):
     assert text["tool"] == pool.string(pool.pool["tool"]).decode()
 
 
+def test_long_texts_of_meta_are_cut_between_characters(folders, tmp_path):
+    """The pool's own string is whole; an attribute holds less than 64 KiB."""
+    prefix = "a" + 20000 * "\u00fc"
+    pool = Pool(compile_pool(tmp_path / "p.hlp", "--no-stats=allow", "--prefix", prefix, *folders))
+    assert pool.string(pool.pool["prefix"]).decode() == prefix
+    with h5py.File(tmp_path / "p.hlp") as file:
+        said = file["/meta"].attrs["prefix"]
+    cut = said if isinstance(said, bytes) else said.encode("utf-8", "surrogateescape")
+    assert len(cut) > 30000 and prefix.startswith(cut.decode())
+
+
 PLAIN_H5PY = """
 import sys, h5py, numpy
 assert "hdf5plugin" not in sys.modules
