@@ -66,7 +66,8 @@ typedef struct hl_pool_options {
     const hl_allocator *allocator; /* copied; default malloc and free */
     hl_log_function *log;          /* default: silence */
     void *log_user;
-    /* Limits on what a file may claim; beyond them HL_ERR_LIMIT. Defaults in brackets. */
+    /* Limits on what a file may claim; beyond them HL_ERR_LIMIT. Defaults in brackets. No option raises them beyond
+     * 2^46 bytes, 2^30 adapters, modules and entries, d of 2^18, ranks of 2^20 and widths of 2^38. */
     uint64_t max_file_bytes;  /* [2^46] */
     uint64_t max_adapters;    /* [1,000,000] */
     uint64_t max_modules;     /* [1,000,000] */

@@ -6,8 +6,8 @@
 
 namespace {
 
-// Everything that a caller can learn from a pool, as far as it answers at all. hl_pool_verify is asked apart: what it finds
-// must not be needed to find out.
+// Everything that a caller can learn from a pool, as far as it answers at all. hl_pool_verify is asked apart: what it
+// finds must not be needed to find out.
 struct Answers {
     bool failed = false, verified = true;
     std::vector<Decision> routes;

@@ -1,11 +1,11 @@
 """Routing, from an embedding to a route, in one file that is meant to be read.
 
-This is the reference for docs/ROUTING.md: the scoring of an embedding under the Gaussians of a pool, and every rule that
-turns scores into a route. It is slow and plain. Where a decision hangs on the last bit of a float64, the order of
+This is the reference for docs/ROUTING.md: the scoring of an embedding under the Gaussians of a pool, and every rule
+that turns scores into a route. It is slow and plain. Where a decision hangs on the last bit of a float64, the order of
 operations is the one that the document fixes, so the C library must agree with it exactly, ties included.
 
-Notation: adapters i = 0, 1, ... in the order of their names; d the dimension of embeddings; for each adapter the mean mu
-(d), the basis U (q x d, rows u_j), singular values sv (q), m samples, rho, lambda, log_norm; L_i = log N(z; mu_i,
+Notation: adapters i = 0, 1, ... in the order of their names; d the dimension of embeddings; for each adapter the mean
+mu (d), the basis U (q x d, rows u_j), singular values sv (q), m samples, rho, lambda, log_norm; L_i = log N(z; mu_i,
 Sigma_i) in nats; s_i = L_i / d.
 """
 
@@ -264,8 +264,8 @@ def scaled(weights):
 
 
 def route(pool, z, options):
-    """The route of one prompt. options: the keys of pool.defaults, and select, fallback, weights, allocate, temperature,
-    allow, deny, adapters, adapter_weights, seed, rows; what is absent is the default."""
+    """The route of one prompt. options: the keys of pool.defaults, and select, fallback, weights, allocate,
+    temperature, allow, deny, adapters, adapter_weights, seed, rows; what is absent is the default."""
     o = {**pool.defaults, "temperature": pool.temperature, **options}
     select = o.get("select", "posterior")
     ids = allowed_by_lists(pool, o)

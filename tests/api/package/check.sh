@@ -1,5 +1,6 @@
 #!/bin/sh
-# check.sh BUILD SOURCE: installs the build into a fresh prefix and builds the consumer against it, with find_package and with pkg-config.
+# check.sh BUILD SOURCE: installs the build into a fresh prefix and builds the consumer against it, with find_package
+# and with pkg-config.
 set -eu
 build=$1 source=$2
 work=$(mktemp -d)
