@@ -23,7 +23,7 @@ typedef struct hlf_header {
     hlf_section sections[HLF_SECTION_LAST + 1]; /* by id; an absent section has length 0 */
 } hlf_header;
 
-/* bytes: the first `size` bytes of a file of file_size bytes. On success the sections lie inside the file, page-aligned,
+/* bytes: the first `size` bytes of a file of file_size bytes. On success the sections lie inside the file, aligned to HLF_ALIGN,
  * apart from each other and behind the superblock, and their lengths are whole numbers of elements. The contents were not looked at,
  * except for the superblock copy. `header` is undefined after a failure. */
 HL_NODISCARD hl_status hlf_header_parse(const uint8_t *bytes, uint64_t size, uint64_t file_size, hlf_header *header,

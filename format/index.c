@@ -439,6 +439,11 @@ static bool dtype_ok(uint8_t dtype) {
     return dtype >= HLF_DTYPE_F16 && dtype <= HLF_DTYPE_F64;
 }
 
+/* What is stored as trained has the source's type or one that is narrower: only then does widening give its bits back. */
+static bool holds_source(uint8_t stored, uint8_t source) {
+    return stored == source || (source >= HLF_DTYPE_F32 && stored < source);
+}
+
 /* The chunk exists, and its stored size can be that of so many decoded bytes. */
 static inline bool chunk_size_ok(const hlf_index *index, uint32_t i, uint64_t bytes) {
     hlf_chunk_record chunk;
@@ -485,6 +490,10 @@ static hl_status check_entry(const open_context *c, uint32_t i, const hlf_adapte
         (gauge || squeezed) != (adapter->decomposition == 1) || (!squeezed && entry->rank != entry->source_rank)) {
         return bad(c, HLF_SECTION_ENTRIES, i, "flags contradict the decomposition");
     }
+    if (!squeezed && (!holds_source(entry->stored_dtype_a, entry->source_dtype_a) ||
+                      !holds_source(entry->stored_dtype_b, entry->source_dtype_b))) {
+        return bad(c, HLF_SECTION_ENTRIES, i, "a stored element type that is wider than the source's");
+    }
     if (!isfinite(entry->squeeze_error) || (squeezed && entry->scale != 1)) {
         return bad(c, HLF_SECTION_ENTRIES, i, "a squeeze error that is not finite, or a scale beside 1 of a squeezed entry");
     }
@@ -496,6 +505,9 @@ static hl_status check_entry(const open_context *c, uint32_t i, const hlf_adapte
 }
 
 static bool blob_ok(const hlf_index *index, const hlf_blob_ref *blob) {
+    if (!blob->stored) {
+        return !blob->offset && !blob->size && !blob->checksum;
+    }
     return hlf_inside(blob->offset, blob->stored, index->header.sections[HLF_SECTION_BLOBS].length);
 }
 
@@ -511,7 +523,7 @@ static hl_status check_adapter(const open_context *c, uint32_t i, const hlf_adap
         return bad(c, HLF_SECTION_ADAPTERS, i, "names are not in strictly ascending order");
     }
     if (!blob_ok(index, &adapter->config) || !blob_ok(index, &adapter->header)) {
-        return bad(c, HLF_SECTION_ADAPTERS, i, "a blob lies outside the blob section");
+        return bad(c, HLF_SECTION_ADAPTERS, i, "a blob lies outside the blob section, or is empty and yet has a place or a size");
     }
     if ((adapter->flags & ~(uint32_t)HLF_ADAPTER_FLAGS_KNOWN) || adapter->decomposition > 1 || !reserved_ok(c, HLF_SECTION_ADAPTERS, i)) {
         return bad(c, HLF_SECTION_ADAPTERS, i, "unknown flags or decomposition, or reserved bytes not zero");

@@ -162,6 +162,7 @@ static const breakage breakages[] = {
     {HLF_SECTION_ADAPTERS, 1, "decomposition", 4, 0, "decomposition"},
     {HLF_SECTION_ADAPTERS, 1, "config_offset", 8, UINT64_MAX, "blob"},
     {HLF_SECTION_ADAPTERS, 1, "header_stored", 8, UINT64_MAX, "blob"},
+    {HLF_SECTION_ADAPTERS, 1, "header_stored", 8, 0, "blob"},
     {HLF_SECTION_ADAPTERS, 1, "threshold", 8, NAN_BITS, "NaN"},
     {HLF_SECTION_MODULES, 1, "name_length", 4, 0, "name"},
     {HLF_SECTION_MODULES, 1, "kind", 4, 7, "kind"},
@@ -206,6 +207,24 @@ START_TEST(a_broken_rule_is_refused) {
     ck_assert_msg(status == HL_ERR_CORRUPT || status == HL_ERR_LIMIT, "%s: status %d", b->field, status);
     ck_assert_msg(strstr(diag.message, b->reason) != NULL, "%s: \"%s\" lacks \"%s\"", b->field, diag.message, b->reason);
     ck_assert_ptr_null(index.bytes);
+}
+END_TEST
+
+/* A source type that does not hold every number of the stored one, for each entry and side. */
+START_TEST(a_stored_type_is_the_source_s_or_a_narrower_one) {
+    hlf_index index;
+    for (uint32_t i = 0; i < spec.adapters * spec.modules_per_adapter; i++) {
+        for (int side = 0; side < 2; side++) {
+            uint8_t *source = field_at(HLF_SECTION_ENTRIES, i, side ? "source_dtype_b" : "source_dtype_a");
+            const uint8_t stored = *field_at(HLF_SECTION_ENTRIES, i, side ? "stored_dtype_b" : "stored_dtype_a");
+            const uint8_t kept = *source;
+            *source = stored == HLF_DTYPE_F16 ? HLF_DTYPE_BF16 : (uint8_t)(stored - 1);
+            hlt_pool_seal(pool.bytes, pool.size);
+            ck_assert_int_eq(open_pool(&index), HL_ERR_CORRUPT);
+            ck_assert_msg(strstr(diag.message, "wider") != NULL, "%s", diag.message);
+            *source = kept;
+        }
+    }
 }
 END_TEST
 
@@ -266,6 +285,7 @@ int main(void) {
     tcase_add_test(tests, every_bit_of_header_and_tables_is_guarded);
     tcase_add_test(tests, every_truncation_is_refused);
     tcase_add_loop_test(tests, a_broken_rule_is_refused, 0, sizeof breakages / sizeof breakages[0]);
+    tcase_add_test(tests, a_stored_type_is_the_source_s_or_a_narrower_one);
     tcase_add_loop_test(tests, reserved_bytes_must_be_zero, 0, 6);
     tcase_add_test(tests, other_versions_and_features);
     tcase_add_test(tests, limits_are_kept);
