@@ -1,6 +1,7 @@
 #include "runtime/workers.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -69,6 +70,25 @@ static bool create_locks(hlr_workers *workers) {
     return false;
 }
 
+/* Starts threads until there are so many, or the system has no more. Signals to the process are left to the caller's
+ * threads; those of a thread's own faults (SIGBUS of a file cut short) still reach the program's handlers. */
+static void start(hlr_workers *workers, uint32_t threads) {
+    static const int faults[] = {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        sigdelset(&blocked, faults[i]);
+    }
+    const bool masked = pthread_sigmask(SIG_BLOCK, &blocked, &before) == 0;
+    while (workers->threads < threads &&
+           pthread_create(&workers->handles[workers->threads - 1], NULL, serve, workers) == 0) {
+        workers->threads++;
+    }
+    if (masked) {
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+}
+
 hlr_workers *hlr_workers_create(const hl_allocator *allocator, uint32_t threads) {
     hlr_workers *workers = hlr_allocate(allocator, 1, sizeof *workers);
     if (!workers) {
@@ -82,10 +102,7 @@ hlr_workers *hlr_workers_create(const hl_allocator *allocator, uint32_t threads)
         hlr_release(allocator, workers);
         return NULL;
     }
-    while (workers->threads < threads &&
-           pthread_create(&workers->handles[workers->threads - 1], NULL, serve, workers) == 0) {
-        workers->threads++;
-    }
+    start(workers, threads);
     return workers;
 }
 

@@ -29,7 +29,7 @@ typedef struct hl_session_options {
     size_t struct_size;
     uint64_t cache_bytes; /* for decoded rows [2^30] */
     /* Threads that decode, and that share the tokens of a call where there are many; the caller's is one of them [1].
-     * Their number never changes a result. */
+     * Their number, at most 1,024, never changes a result. Signals to the process are left to the caller's threads. */
     uint32_t threads;
     uint32_t max_tokens; /* of one hl_session_apply [4096] */
     hl_isa isa;          /* of the kernels; HL_ISA_AVX2 needs FMA and F16C, too. One that this processor lacks:
