@@ -1,4 +1,3 @@
-#include <stdlib.h>
 #include <string.h>
 
 #include "format/bytes.h"
@@ -8,8 +7,37 @@
 
 enum { ITEM = HLF_SHA256_SIZE + 12, HEAD = 24 };
 
-static int compare_items(const void *a, const void *b) {
+static int compare_items(const uint8_t *a, const uint8_t *b) {
     return memcmp(a, b, ITEM);
+}
+
+static void swap_items(uint8_t *a, uint8_t *b) {
+    uint8_t kept[ITEM];
+    memcpy(kept, a, ITEM);
+    memcpy(a, b, ITEM);
+    memcpy(b, kept, ITEM);
+}
+
+/* Lets the item at `at` sink until neither child of it, among the first n, is larger. */
+static void sink(uint8_t *items, size_t at, size_t n) {
+    for (size_t child; (child = 2 * at + 1) < n; at = child) {
+        child += child + 1 < n && compare_items(items + child * ITEM, items + (child + 1) * ITEM) < 0;
+        if (compare_items(items + at * ITEM, items + child * ITEM) >= 0) {
+            return;
+        }
+        swap_items(items + at * ITEM, items + child * ITEM);
+    }
+}
+
+/* Ascending, in place: the C library's qsort may allocate. */
+static void sort_items(uint8_t *items, size_t n) {
+    for (size_t i = n / 2; i-- > 0;) {
+        sink(items, i, n);
+    }
+    for (size_t last = n; last-- > 1;) {
+        swap_items(items, items + last * ITEM);
+        sink(items, 0, last);
+    }
 }
 
 /* What the components of an adapter are: 0 as trained, 1 of the whole SVD, 2 of a truncated one. */
@@ -35,7 +63,7 @@ hl_status hlr_row_digest(const hlr_row *row, uint8_t out[16]) {
     for (size_t i = 0; i < row->count; i++) {
         encode_item(row, &row->candidates[i], items + i * ITEM);
     }
-    qsort(items, row->count, ITEM, compare_items);
+    sort_items(items, row->count);
     uint8_t head[HEAD] = "hilora-route-v1", whole[HLF_SHA256_SIZE];
     head[16] = (uint8_t)row->plan->gate;
     head[17] = row->plan->variance_norm;
