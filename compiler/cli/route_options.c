@@ -120,7 +120,8 @@ static int parse_choice(const hlc_program *program, hl_route_options *options, c
 
 static int parse_count(const hlc_program *program, const char *option, uint64_t least, uint64_t most, uint64_t *out) {
     if (!hlc_cli_count(optarg, least, most, out)) {
-        return hlc_cli_misuse(program, "%s takes a whole number of at least %llu, not '%s'", option, (unsigned long long)least, optarg);
+        return hlc_cli_misuse(program, "%s takes a whole number from %llu to %llu, not '%s'", option, (unsigned long long)least,
+                              (unsigned long long)most, optarg);
     }
     return -1;
 }
@@ -208,7 +209,7 @@ static int apply_number(const hlc_program *program, hlc_route_settings *s, int c
         options->max_adapters = (uint32_t)count;
         return status;
     case OPTION_SEED:
-        return parse_count(program, "--seed", 0, UINT64_MAX, &options->seed);
+        return parse_count(program, "--seed", 0, INT64_MAX, &options->seed); /* so that JSON can say it */
     case OPTION_ROW:
         s->row_given = true;
         return parse_count(program, "--row", 0, UINT64_MAX, &s->row);
@@ -292,6 +293,9 @@ int hlc_route_parse(const hlc_program *program, int argc, char **argv, hlc_route
     }
     if (!s->embedding && s->options.select != HL_SELECT_EXPLICIT) {
         return hlc_cli_misuse(program, "no embedding given (--embedding FILE)");
+    }
+    if (s->row_given && !s->embedding) {
+        return hlc_cli_misuse(program, "--row names a row of --embedding FILE");
     }
     return -1;
 }

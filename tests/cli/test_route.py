@@ -9,6 +9,7 @@ import pytest
 
 import programs
 from programs import REPOSITORY, example_adapters, run
+from tamper import changed
 
 PROMPTS = REPOSITORY / "examples" / "prompts"
 
@@ -66,6 +67,24 @@ def test_parameters_reach_the_library(pool):
     assert parameters["variance_norm"] is True
 
 
+@pytest.mark.parametrize("option, largest", [("--k", 2**32 - 1), ("--wide-k", 2**32 - 1), ("--max-adapters", 2**32 - 1), ("--seed", 2**63 - 1)])
+def test_the_largest_numbers_come_back_as_they_were(pool, option, largest):
+    assert route(pool, option, str(largest))["parameters"][option[2:].replace("-", "_")] == largest
+    assert str(largest) in run("hilora-route", pool, "--embedding", prompt("chest-pain"), option, str(largest + 1)).expect(2).stderr
+
+
+def test_conditions_that_no_adapter_meets(pool, tmp_path):
+    with changed(pool, tmp_path / "pool.hlp") as changing:
+        adapters = changing.table("adapters")
+        adapters["flags"] |= 16
+        adapters["threshold"] = 1e6
+    args = ["hilora-route", tmp_path / "pool.hlp", "--embedding", prompt("chest-pain")]
+    document = run(*args, "--json").expect(0).json()
+    assert document["route"] == [] and document["best"] is None and document["familiar"] is False
+    text = run(*args).expect(0).stdout
+    assert "no adapter that is allowed meets its condition" in text and "inf" not in text
+
+
 def test_an_empty_route_is_a_result(pool):
     document = route(pool, "--fallback", "base", embedding="chess-1972")
     assert document["route"] == [] and document["familiar"] is False
@@ -115,7 +134,7 @@ def test_a_bad_embedding(pool, tmp_path, change, reason):
     (["--familiar", "0.6"], 2), (["--select", "best"], 2), (["--select", "explicit"], 2), (["--weights", "own"], 2),
     (["--adapter", "sql=-1"], 2), (["--select", "top-k", "--adapter", "sql"], 2), (["--adapter", "sql", "--adapter", "sql"], 2),
     (["--embedding", "Z", "--adapter", "none"], 1), (["--embedding", "Z", "--allow", "none"], 1), (["--embedding", "Z", "--allow", ""], 2),
-    (["--embedding", "/nonexistent.npy"], 3), (["--embedding", "/"], 1)])
+    (["--embedding", "/nonexistent.npy"], 3), (["--embedding", "/"], 1), (["--adapter", "sql", "--row", "0"], 2)])
 def test_exit_statuses(pool, args, status):
     args = [str(prompt("chest-pain")) if arg == "Z" else arg for arg in args]
     result = run("hilora-route", pool, *args)
