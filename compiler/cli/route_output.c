@@ -78,6 +78,9 @@ static hl_fate_view fate_of(const hlc_routing *r, uint32_t adapter) {
 static void print_familiarity(FILE *stream, const hl_route_view *view) {
     if (!view->tested) {
         fputs("familiarity not tested", stream);
+    } else if (view->allowed == 0) {
+        fputs("no adapter that is allowed meets its condition\n", stream);
+        return;
     } else {
         fprintf(stream, "%s: best log-likelihood %.2f nats, %.2f %s the threshold %.2f (quantile %g)",
                 view->familiar ? "familiar" : "unfamiliar", view->best, fabs(view->best - view->threshold),
@@ -184,10 +187,10 @@ static json_t *explanation(const hlc_routing *r) {
 }
 
 static json_t *parameters(const hl_route_view *view) {
-    return json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:s, s:i, s:s, s:i, s:s, s:I, s:s, s:s, s:b}", "select", select_name(view->select),
-                     "k", (int)view->k, "p", view->p, "gamma", view->gamma, "temperature", view->temperature, "familiar",
-                     view->familiar_quantile, "fallback", fallback_name(view->fallback), "wide_k", (int)view->wide_k, "weights",
-                     weights_name(view), "max_adapters", (int)view->max_adapters, "allocate",
+    return json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:s, s:I, s:s, s:I, s:s, s:I, s:s, s:s, s:b}", "select", select_name(view->select),
+                     "k", (json_int_t)view->k, "p", view->p, "gamma", view->gamma, "temperature", view->temperature, "familiar",
+                     view->familiar_quantile, "fallback", fallback_name(view->fallback), "wide_k", (json_int_t)view->wide_k, "weights",
+                     weights_name(view), "max_adapters", (json_int_t)view->max_adapters, "allocate",
                      view->allocate == HL_ALLOCATE_MULTINOMIAL ? "multinomial" : "proportional", "seed", (json_int_t)view->seed, "gate",
                      gate_name(view->gate), "rows", rows_name(view->rows), "variance_norm", (int)view->variance_norm);
 }

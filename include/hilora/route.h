@@ -131,7 +131,7 @@ HL_API void hl_route_free(hl_route *route);
 
 /* The log-likelihoods in nats of one embedding under every adapter, NaN for those without statistics: out[i], i <
  * adapters. `count` must be the number of adapters. For engines and tools that decide for themselves. Statuses as
- * hl_route_compute. */
+ * hl_route_compute; after a failure what `out` holds is undefined. */
 HL_API HL_NODISCARD hl_status hl_score_compute(const hl_pool *pool, const float *z, size_t dim, double *out,
                                                size_t count, hl_diag *diag);
 
@@ -145,7 +145,8 @@ typedef struct hl_route_view {
     uint32_t tested;    /* 1: the test was made */
     uint32_t fell_back; /* 1: the fallback wide or base decided */
     double threshold;   /* of the test in nats; NaN without one */
-    double best;        /* the highest log-likelihood among the allowed adapters; NaN where it was not computed */
+    double best;        /* the highest log-likelihood among the allowed adapters, -infinity when conditions left none;
+                         * NaN where it was not computed */
     uint32_t allowed;   /* adapters that passed the lists and conditions and have statistics, or were named */
     uint32_t wanted;    /* candidates by the rule, before max_adapters */
     uint64_t budget;    /* O, in ROCs */
