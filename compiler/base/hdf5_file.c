@@ -95,15 +95,17 @@ static char *read_text_attribute(hid_t object, const char *name) {
     return text;
 }
 
-static bool check_shape(const char *path, const char *dataset, hid_t space, size_t max_rows, size_t max_cols, hsize_t dims[2],
+static bool check_shape(const char *path, const char *dataset, hid_t space, const hlc_h5_limits *limits, hsize_t dims[2],
                         hlc_faults *faults) {
     if (H5Sget_simple_extent_ndims(space) != 2 || H5Sget_simple_extent_dims(space, dims, NULL) != 2) {
         hlc_bad_input(faults, path, dataset, "the dataset is not a matrix");
         return false;
     }
-    if (dims[0] == 0 || dims[1] == 0 || dims[0] > max_rows || dims[1] > max_cols) {
-        hlc_bad_input(faults, path, dataset, "%llu x %llu embeddings: at least 1 x 1 and at most %zu x %zu are read",
-                      (unsigned long long)dims[0], (unsigned long long)dims[1], max_rows, max_cols);
+    if (dims[0] == 0 || dims[1] == 0 || dims[0] > limits->rows || dims[1] > limits->columns ||
+        dims[0] > limits->elements / dims[1]) {
+        hlc_bad_input(faults, path, dataset,
+                      "%llu x %llu embeddings: at least 1 x 1 and at most %zu x %zu, %zu components in all, are read",
+                      (unsigned long long)dims[0], (unsigned long long)dims[1], limits->rows, limits->columns, limits->elements);
         return false;
     }
     return true;
@@ -134,11 +136,11 @@ static bool check_stored(const char *path, const char *dataset, hid_t set, const
     return good;
 }
 
-static bool read_values(const char *path, const char *dataset, hid_t set, size_t max_rows, size_t max_cols, float **values,
+static bool read_values(const char *path, const char *dataset, hid_t set, const hlc_h5_limits *limits, float **values,
                         size_t *rows, size_t *cols, hlc_faults *faults) {
     hsize_t dims[2] = {0, 0};
     hid_t space = H5Dget_space(set), type = H5Dget_type(set);
-    bool good = check_shape(path, dataset, space, max_rows, max_cols, dims, faults);
+    bool good = check_shape(path, dataset, space, limits, dims, faults);
     if (good && (H5Tget_class(type) != H5T_FLOAT || H5Tget_size(type) > 8)) {
         hlc_bad_input(faults, path, dataset, "the elements are not float16, float32 or float64");
         good = false;
@@ -162,7 +164,25 @@ static bool read_values(const char *path, const char *dataset, hid_t set, size_t
     return good;
 }
 
-bool hlc_h5_read_matrix(const char *path, const char *dataset, size_t max_rows, size_t max_cols, float **values, size_t *rows,
+/* The dataset that the file itself holds under the name: a soft or external link may lead into any other file, or to a pipe. */
+static hid_t open_dataset(const char *path, const char *dataset, hid_t file, hlc_faults *faults) {
+    H5L_info_t link;
+    hid_t set = H5I_INVALID_HID;
+    if (H5Lexists(file, dataset, H5P_DEFAULT) > 0 && H5Lget_info(file, dataset, &link, H5P_DEFAULT) >= 0) {
+        if (link.type != H5L_TYPE_HARD) {
+            hlc_bad_input(faults, path, dataset, "a link to data elsewhere: not read");
+            return set;
+        }
+        set = H5Dopen2(file, dataset, H5P_DEFAULT);
+    }
+    if (set < 0) {
+        hlc_bad_input(faults, path, dataset, "there is no dataset of this name");
+    }
+    H5Eclear2(H5E_DEFAULT);
+    return set;
+}
+
+bool hlc_h5_read_matrix(const char *path, const char *dataset, const hlc_h5_limits *limits, float **values, size_t *rows,
                         size_t *cols, char *attributes[4], hlc_faults *faults) {
     static const char *const names[4] = {"encoder", "revision", "prefix", "normalized"};
     bool good = false;
@@ -174,12 +194,11 @@ bool hlc_h5_read_matrix(const char *path, const char *dataset, size_t max_rows, 
         fail(faults, path, NULL, HLC_FAULT_INPUT, "cannot open as HDF5", 0);
         goto done;
     }
-    if (H5Lexists(file, dataset, H5P_DEFAULT) <= 0 || (set = H5Dopen2(file, dataset, H5P_DEFAULT)) < 0) {
-        H5Eclear2(H5E_DEFAULT);
-        hlc_bad_input(faults, path, dataset, "there is no dataset of this name");
+    set = open_dataset(path, dataset, file, faults);
+    if (set < 0) {
         goto done;
     }
-    good = read_values(path, dataset, set, max_rows, max_cols, values, rows, cols, faults);
+    good = read_values(path, dataset, set, limits, values, rows, cols, faults);
     for (int i = 0; good && i < 4; i++) {
         attributes[i] = read_text_attribute(set, names[i]);
         if (!attributes[i]) {

@@ -13,10 +13,14 @@
 #include "format/dtype.h"
 #include "format/layout.h"
 
+typedef struct hlc_h5_limits {
+    size_t rows, columns, elements;
+} hlc_h5_limits;
+
 /* Reads dataset `dataset` (rows x columns of float16, float32 or float64, any byte order) as float32 into a malloc'd array.
  * attributes: encoder, revision, prefix, normalized, of the dataset or else of the file's root; malloc'd UTF-8 or NULL.
- * Shapes beyond the limits, other types, and files that HDF5 refuses are faults. */
-bool hlc_h5_read_matrix(const char *path, const char *dataset, size_t max_rows, size_t max_cols, float **values, size_t *rows,
+ * Shapes beyond the limits, other types, what lies in other files, and files that HDF5 refuses are faults. */
+bool hlc_h5_read_matrix(const char *path, const char *dataset, const hlc_h5_limits *limits, float **values, size_t *rows,
                         size_t *cols, char *attributes[4], hlc_faults *faults);
 
 /* The writer of a pool's HDF5 view. It creates the objects and has HDF5 give every section and chunk its place; the bytes of the

@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 import shutil
+import zlib
 
 import h5py
 import numpy as np
@@ -140,6 +142,39 @@ def test_adapters_that_do_not_go_together(change, tmp_path):
     (tmp_path / "out").mkdir()
     told = refused(1, *folders, folder=tmp_path / "out")
     assert any("/a" in fault["reason"] and "/b" in fault["file"] for fault in told)
+
+
+def elsewhere(link):
+    def make(file):
+        file["other"], file["embeddings"] = np.ones((4, 24)), link
+    return make
+
+
+def beyond_the_limit(file):
+    """A few chunks on the disk, 26 GB as float32."""
+    data = file.create_dataset("embeddings", (100000, 65536), "f2", chunks=(500, 65536), compression="gzip")
+    packed = zlib.compress(bytes(500 * 65536 * 2), 9) + bytes(200000)
+    for row in range(0, 20000, 500):
+        data.id.write_direct_chunk((row, 0), packed)
+
+
+@pytest.mark.parametrize("make", [elsewhere(h5py.ExternalLink("pipe", "/x")), elsewhere(h5py.ExternalLink("other.h5", "/x")),
+                                  elsewhere(h5py.SoftLink("/other")), elsewhere(h5py.SoftLink("/embeddings")), beyond_the_limit],
+                         ids=["external link to a pipe", "external link", "soft link", "circle", "size"])
+def test_hdf5_that_leads_elsewhere_or_is_too_large(make, tmp_path):
+    folder = adapter(tmp_path / "a", m=0)
+    os.mkfifo(folder / "pipe")
+    with h5py.File(folder / "other.h5", "w") as file:
+        file["x"] = np.ones((4, 24))
+    with h5py.File(folder / "embeddings.h5", "w") as file:
+        make(file)
+    status, stdout, stderr = run_bytes("hilora-compile", "-o", tmp_path / "p.hlp", folder, preexec_fn=limited_memory)
+    assert status == 1 and stdout == b"" and len(errors(stderr)) == 1 and b"embeddings.h5: " in stderr
+
+
+def limited_memory():
+    if "san" not in str(programs.bin_folder()):
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 
 
 def test_adapters_are_compared_beside_a_broken_one(tmp_path):
