@@ -18,7 +18,7 @@ static hlr_cached **bucket_of(const hlr_cache *cache, uint32_t entry) {
 hlr_cached *hlr_cache_find(const hlr_cache *cache, uint32_t entry, bool half) {
     hlr_cached *at = cache->buckets ? *bucket_of(cache, entry) : NULL;
     while (at && (at->entry != entry || at->rows->half != half)) {
-        at = at->next_in_bucket;
+        at = at->next;
     }
     return at;
 }
@@ -35,24 +35,41 @@ static void link_newest(hlr_cache *cache, hlr_cached *cached) {
     cache->newest = cached;
 }
 
-static void drop(hlr_cache *cache, hlr_cached *cached) {
+/* Takes it out of the cache. */
+static void take_out(hlr_cache *cache, hlr_cached *cached) {
     hlr_cached **at = bucket_of(cache, cached->entry);
     while (*at != cached) {
-        at = &(*at)->next_in_bucket;
+        at = &(*at)->next;
     }
-    *at = cached->next_in_bucket;
+    *at = cached->next;
     unlink_age(cache, cached);
     cache->bytes -= cached->rows->bytes;
     cache->rocs -= cached->rows->rank;
     cache->count--;
-    hlr_rows_destroy(cache->pool, cached->rows);
-    hlr_release(&cache->pool->allocator, cached);
+}
+
+void hlr_cache_destroy(hlr_cache *cache, hlr_cached *cached) {
+    if (cached) {
+        hlr_rows_destroy(cache->pool, cached->rows);
+        hlr_release(&cache->pool->allocator, cached);
+    }
+}
+
+void hlr_cache_release_spares(hlr_cache *cache) {
+    while (cache->spares) {
+        hlr_cached *spare = cache->spares;
+        cache->spares = spare->next;
+        hlr_cache_destroy(cache, spare);
+    }
 }
 
 void hlr_cache_clear(hlr_cache *cache) {
     while (cache->oldest) {
-        drop(cache, cache->oldest);
+        hlr_cached *cached = cache->oldest;
+        take_out(cache, cached);
+        hlr_cache_destroy(cache, cached);
     }
+    hlr_cache_release_spares(cache);
     hlr_release(&cache->pool->allocator, cache->table);
     hlr_cache_init(cache, cache->pool, cache->limit);
 }
@@ -75,9 +92,44 @@ void hlr_cache_unpin(hlr_cache *cache) {
 
 /* What is pinned is newer than what is not. */
 void hlr_cache_make_room(hlr_cache *cache, uint64_t bytes) {
-    while (cache->oldest && cache->oldest->pin != cache->pin && bytes > cache->limit - cache->bytes) {
-        drop(cache, cache->oldest);
+    hlr_cached **end = &cache->spares;
+    while (*end) {
+        end = &(*end)->next;
     }
+    while (cache->oldest && cache->oldest->pin != cache->pin && bytes > cache->limit - cache->bytes) {
+        hlr_cached *cached = cache->oldest;
+        take_out(cache, cached);
+        cached->next = NULL;
+        *end = cached;
+        end = &cached->next;
+    }
+}
+
+hlr_cached *hlr_cache_create(hlr_cache *cache, uint32_t entry, bool half) {
+    const hl_pool *pool = cache->pool;
+    hlf_entry_record record;
+    hlf_index_entry(&pool->index, entry, &record);
+    const uint64_t bytes = hlr_rows_bytes(&pool->index, &record, half);
+    for (uint64_t released = 0; cache->spares && released < bytes;) {
+        hlr_cached *spare = cache->spares;
+        cache->spares = spare->next;
+        if (spare->rows->bytes == bytes) {
+            hlr_rows_recycle(pool, &record, half, spare->rows);
+            spare->entry = entry;
+            return spare;
+        }
+        released += spare->rows->bytes;
+        hlr_cache_destroy(cache, spare);
+    }
+    hlr_cached *cached = hlr_allocate(&pool->allocator, 1, sizeof *cached);
+    if (cached) {
+        *cached = (hlr_cached){.rows = hlr_rows_create(pool, &record, half), .entry = entry};
+        if (cached->rows) {
+            return cached;
+        }
+        hlr_release(&pool->allocator, cached);
+    }
+    return NULL;
 }
 
 bool hlr_cache_reserve(hlr_cache *cache, size_t more) {
@@ -103,7 +155,7 @@ bool hlr_cache_reserve(hlr_cache *cache, size_t more) {
     cache->buckets = buckets;
     for (hlr_cached *at = cache->newest; at; at = at->older) {
         hlr_cached **bucket = bucket_of(cache, at->entry);
-        at->next_in_bucket = *bucket;
+        at->next = *bucket;
         *bucket = at;
     }
     return true;
@@ -111,7 +163,7 @@ bool hlr_cache_reserve(hlr_cache *cache, size_t more) {
 
 void hlr_cache_insert(hlr_cache *cache, hlr_cached *cached) {
     hlr_cached **bucket = bucket_of(cache, cached->entry);
-    cached->next_in_bucket = *bucket;
+    cached->next = *bucket;
     *bucket = cached;
     cached->pin = 0;
     cache->bytes += cached->rows->bytes;

@@ -218,28 +218,6 @@ static hl_status look_up(preparation *p) {
     return HL_OK;
 }
 
-static hlr_cached *create_cached(const hl_pool *pool, const want *w) {
-    hlf_entry_record entry;
-    hlf_index_entry(&pool->index, w->entry, &entry);
-    hlr_cached *cached = hlr_allocate(&pool->allocator, 1, sizeof *cached);
-    if (!cached) {
-        return NULL;
-    }
-    *cached = (hlr_cached){.rows = hlr_rows_create(pool, &entry, w->half), .entry = w->entry};
-    if (!cached->rows) {
-        hlr_release(&pool->allocator, cached);
-        return NULL;
-    }
-    return cached;
-}
-
-static void destroy_cached(const hl_pool *pool, hlr_cached *cached) {
-    if (cached) {
-        hlr_rows_destroy(pool, cached->rows);
-        hlr_release(&pool->allocator, cached);
-    }
-}
-
 static hl_status allocate_missing(preparation *p) {
     hl_session *session = p->session;
     const hl_pool *pool = session->pool;
@@ -253,9 +231,10 @@ static hl_status allocate_missing(preparation *p) {
     p->outcomes = hlr_allocate(&pool->allocator, p->missing_count, sizeof *p->outcomes);
     bool ok = p->outcomes && hlr_cache_reserve(&session->cache, p->missing_count);
     for (size_t i = 0; ok && i < p->missing_count; i++) {
-        p->missing[i]->cached = create_cached(pool, p->missing[i]);
+        p->missing[i]->cached = hlr_cache_create(&session->cache, p->missing[i]->entry, p->missing[i]->half);
         ok = p->missing[i]->cached != NULL;
     }
+    hlr_cache_release_spares(&session->cache);
     return ok ? HL_OK : out_of_memory(p->diag, "decoded rows");
 }
 
@@ -319,7 +298,7 @@ static hl_status decode_missing(preparation *p) {
         if (status == HL_OK) {
             hlr_cache_insert(&session->cache, p->missing[i]->cached);
         } else {
-            destroy_cached(session->pool, p->missing[i]->cached);
+            hlr_cache_destroy(&session->cache, p->missing[i]->cached);
         }
     }
     return status;

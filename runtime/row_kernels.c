@@ -93,6 +93,16 @@ static void accumulate(float *sum, size_t n, const hlr_span *span, const uint32_
     }
 }
 
+static void multiply(float *out, size_t out_stride, size_t rows, const float *weights, const float *in,
+                     size_t in_stride, size_t count, size_t n) {
+    for (size_t j = 0; j < rows; j++) {
+        memset(out + j * out_stride, 0, n * sizeof *out);
+        for (size_t k = 0; k < count; k++) {
+            add_scaled(out + j * out_stride, in + k * in_stride, weights[j * count + k], n);
+        }
+    }
+}
+
 static void update(void *y, hlf_dtype dtype, size_t n, const float *rows, size_t stride, const uint32_t *active,
                    const float *weights, size_t count) {
     float sum[HLR_SPAN] = {0};
@@ -101,4 +111,4 @@ static void update(void *y, hlf_dtype dtype, size_t n, const float *rows, size_t
     add(y, dtype, sum, n);
 }
 
-const hlr_row_kernels hlr_rows_portable = {widen, narrow, add, dot, accumulate, update};
+const hlr_row_kernels hlr_rows_portable = {widen, narrow, multiply, add, dot, accumulate, update};

@@ -31,6 +31,11 @@ typedef struct hlr_row_kernels {
     void (*widen)(float *dst, const void *src, hlf_dtype dtype, size_t n);
     void (*narrow)(uint16_t *dst, const float *src, float factor, size_t n);
 
+    /* out = weights in: rows x n from rows x count and count x n, row-major with strides in elements; n is a multiple
+     * of HLR_ROW_UNIT. Sums run over k = 0, 1, ... count - 1 in this order. */
+    void (*multiply)(float *out, size_t out_stride, size_t rows, const float *weights, const float *in,
+                     size_t in_stride, size_t count, size_t n);
+
     /* y[i] += update[i], i < n: one float32 addition, rounded to y's dtype (float32, bfloat16 or float16). */
     void (*add)(void *y, hlf_dtype dtype, const float *update, size_t n);
 

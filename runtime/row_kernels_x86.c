@@ -159,7 +159,7 @@ FMA_INLINE void strips(float *const *u, const float *const *x, size_t tokens, co
         strip(u, x, 2, span, 4, rows, n, half);
         break;
     case 3:
-        strip(u, x, 3, span, half ? 3 : 4, rows, n, half);
+        strip(u, x, 3, span, 3, rows, n, half);
         break;
     case 4:
         strip(u, x, 4, span, 2, rows, n, half);
@@ -184,6 +184,45 @@ FMA static void dot(float *const *u, const float *const *x, size_t tokens, const
         u += now;
         x += now;
         tokens -= now;
+    }
+}
+
+/* ---- products of matrices ---- */
+
+/* HLR_ROW_UNIT columns of `rows` rows, a constant, at most TILE_TOKENS. */
+FMA_INLINE void multiply_tile(float *out, size_t out_stride, const size_t rows, const float *weights, const float *in,
+                              size_t in_stride, size_t count) {
+    __m256 s[2 * TILE_TOKENS];
+    for (size_t j = 0; j < 2 * rows; j++) {
+        s[j] = _mm256_setzero_ps();
+    }
+    for (size_t k = 0; k < count; k++, in += in_stride) {
+        const __m256 low = _mm256_loadu_ps(in), high = _mm256_loadu_ps(in + LANES);
+        for (size_t j = 0; j < rows; j++) {
+            const __m256 weight = _mm256_broadcast_ss(weights + j * count + k);
+            s[2 * j] = _mm256_fmadd_ps(weight, low, s[2 * j]);
+            s[2 * j + 1] = _mm256_fmadd_ps(weight, high, s[2 * j + 1]);
+        }
+    }
+    for (size_t j = 0; j < rows; j++) {
+        _mm256_storeu_ps(out + j * out_stride, s[2 * j]);
+        _mm256_storeu_ps(out + j * out_stride + LANES, s[2 * j + 1]);
+    }
+}
+
+FMA static void multiply(float *out, size_t out_stride, size_t rows, const float *weights, const float *in,
+                         size_t in_stride, size_t count, size_t n) {
+    for (size_t i = 0; i < n; i += HLR_ROW_UNIT) {
+        size_t j = 0;
+        for (; rows - j >= 6; j += 6) {
+            multiply_tile(out + j * out_stride + i, out_stride, 6, weights + j * count, in + i, in_stride, count);
+        }
+        for (; rows - j >= 4; j += 4) {
+            multiply_tile(out + j * out_stride + i, out_stride, 4, weights + j * count, in + i, in_stride, count);
+        }
+        for (; j < rows; j++) {
+            multiply_tile(out + j * out_stride + i, out_stride, 1, weights + j * count, in + i, in_stride, count);
+        }
     }
 }
 
@@ -262,7 +301,7 @@ FMA static void update(void *y, hlf_dtype dtype, size_t n, const float *rows, si
     }
 }
 
-static const hlr_row_kernels fma_kernels = {widen, narrow, add, dot, accumulate, update};
+static const hlr_row_kernels fma_kernels = {widen, narrow, multiply, add, dot, accumulate, update};
 
 const hlr_row_kernels *hlr_rows_x86(unsigned cpu_features) {
     return cpu_features & HLF_CPU_FMA ? &fma_kernels : NULL;

@@ -57,15 +57,10 @@ static void place_matrix(hlr_matrix *matrix, uint32_t rank, uint64_t width, bool
     }
 }
 
-hlr_rows *hlr_rows_create(const hl_pool *pool, const hlf_entry_record *entry, bool half) {
-    const uint64_t bytes = hlr_rows_bytes(&pool->index, entry, half);
-    hlr_rows *rows = bytes <= SIZE_MAX ? hlr_allocate(&pool->allocator, (size_t)bytes, 1) : NULL;
-    if (!rows) {
-        return NULL;
-    }
+void hlr_rows_recycle(const hl_pool *pool, const hlf_entry_record *entry, bool half, hlr_rows *rows) {
     hlf_module_record module;
     hlf_index_module(&pool->index, entry->module, &module);
-    *rows = (hlr_rows){.bytes = (size_t)bytes, .rank = entry->rank, .half = half, .scale = entry->scale};
+    *rows = (hlr_rows){.bytes = rows->bytes, .rank = entry->rank, .half = half, .scale = entry->scale};
     if (entry->flags & HLF_ENTRY_GAUGE) {
         rows->scale = 1;
     }
@@ -74,6 +69,15 @@ hlr_rows *hlr_rows_create(const hl_pool *pool, const hlf_entry_record *entry, bo
     place_matrix(&rows->a, rows->rank, module.d_in, half, &at);
     place_matrix(&rows->b, rows->rank, module.d_out, half, &at);
     rows->b_norm = (float *)(void *)take(&at, rows->rank * sizeof(float));
+}
+
+hlr_rows *hlr_rows_create(const hl_pool *pool, const hlf_entry_record *entry, bool half) {
+    const uint64_t bytes = hlr_rows_bytes(&pool->index, entry, half);
+    hlr_rows *rows = bytes <= SIZE_MAX ? hlr_allocate(&pool->allocator, (size_t)bytes, 1) : NULL;
+    if (rows) {
+        rows->bytes = (size_t)bytes;
+        hlr_rows_recycle(pool, entry, half, rows);
+    }
     return rows;
 }
 
@@ -105,7 +109,6 @@ typedef struct job {
     float *plain;      /* its elements as float32 rows, before the gauge */
     float *components; /* float32 components, before they are narrowed */
     float *gauge_rows; /* G_A above the transpose of G_B */
-    uint32_t *all;     /* 0, 1, ... rank - 1 */
 } job;
 
 static uint64_t larger(uint64_t a, uint64_t b) {
@@ -125,8 +128,8 @@ static hl_status begin(hlr_rows_builder *builder, const hlf_entry_record *entry,
         return status;
     }
     const uint64_t rows = entry->rank * row_stride(larger(j->a.width, j->b.width), false) * sizeof(float);
-    const uint64_t plain = j->gauged ? rows : 0, components = half ? rows : 0, all = entry->rank * sizeof(uint32_t);
-    const uint64_t bytes = aligned(chunk) + aligned(plain) + aligned(components) + aligned(gauge) + aligned(all);
+    const uint64_t plain = j->gauged ? rows : 0, components = half ? rows : 0;
+    const uint64_t bytes = aligned(chunk) + aligned(plain) + aligned(components) + aligned(gauge);
     if (builder->capacity < bytes) {
         hlr_release(&pool->allocator, builder->memory);
         builder->memory = bytes <= SIZE_MAX ? hlr_allocate(&pool->allocator, (size_t)bytes, 1) : NULL;
@@ -141,10 +144,6 @@ static hl_status begin(hlr_rows_builder *builder, const hlf_entry_record *entry,
     j->plain = (float *)(void *)take(&at, plain);
     j->components = (float *)(void *)take(&at, components);
     j->gauge_rows = (float *)(void *)take(&at, gauge);
-    j->all = (uint32_t *)(void *)take(&at, all);
-    for (uint32_t k = 0; k < entry->rank; k++) {
-        j->all[k] = k;
-    }
     return HL_OK;
 }
 
@@ -160,33 +159,35 @@ static void widen_rows(const job *j, const hlf_chunk_shape *shape, float *rows, 
 /* components = gauge plain, all with `stride`. Strips of columns are sized to stay in the first-level cache. */
 static void apply_gauge(const job *j, const float *gauge, float *components, size_t stride, uint32_t rank) {
     enum { CACHED = 4096, LEAST = 64 }; /* float32 elements */
-    size_t step = CACHED / rank / LEAST * LEAST;
-    step = step < LEAST ? LEAST : step < HLR_SPAN ? step : HLR_SPAN;
-    memset(components, 0, rank * stride * sizeof(float));
+    const size_t fitting = CACHED / rank / LEAST * LEAST, step = fitting < LEAST ? LEAST : fitting;
     for (size_t at = 0; at < stride; at += step) {
         const size_t n = stride - at < step ? stride - at : step;
-        for (uint32_t k = 0; k < rank; k++) {
-            j->builder->kernels->update(components + k * stride + at, HLF_DTYPE_F32, n, j->plain + at, stride, j->all,
-                                        gauge + (size_t)k * rank, rank);
-        }
+        j->builder->kernels->multiply(components + at, stride, rank, gauge, j->plain + at, stride, rank, n);
     }
 }
 
-/* The power of two that brings the largest finite magnitude of a row as high as float16 can hold it. */
-static int row_exponent(const float *row, size_t n) {
-    const uint32_t infinity = UINT32_C(0x7F800000);
-    uint32_t top = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits = hlf_load_u32(&row[i]) & UINT32_C(0x7FFFFFFF);
-        uint32_t finite = bits < infinity ? bits : 0;
-        top = finite > top ? finite : top;
+/* The largest finite magnitude of a row. */
+static float largest_of(const float *row, size_t n) {
+    const int32_t infinity = INT32_C(0x7F800000);
+    int32_t top = 0;
+    for (size_t i = 0; i < n; i++) { /* magnitudes have the order of their bits */
+        int32_t bits;
+        memcpy(&bits, &row[i], sizeof bits);
+        bits &= INT32_MAX;
+        bits = bits < infinity ? bits : 0;
+        top = bits > top ? bits : top;
     }
     float largest;
     memcpy(&largest, &top, sizeof largest);
+    return largest;
+}
+
+/* The power of two that brings the largest finite magnitude of a row as high as float16 can hold it. */
+static int row_exponent(float largest) {
+    const float overflow = 65520; /* rounds to infinity, as does all above */
     if (largest == 0) {
         return 0;
     }
-    const float overflow = 65520; /* rounds to infinity, as does all above */
     int exponent = ilogbf(largest) - HALF_TOP_EXPONENT;
     exponent += ldexpf(largest, -exponent) >= overflow;
     return exponent > LEAST_FACTOR_EXPONENT ? exponent : LEAST_FACTOR_EXPONENT;
@@ -198,7 +199,7 @@ static void narrow_rows(const job *j, const float *components, size_t stride, ui
     for (size_t k = 0; k < rank; k++) {
         const float *from = components + k * stride;
         uint16_t *to = (uint16_t *)matrix->rows + k * matrix->stride;
-        const int exponent = row_exponent(from, width);
+        const int exponent = row_exponent(largest_of(from, width));
         matrix->exponent[k] = (int16_t)exponent;
         matrix->factor[k] = ldexpf(1, exponent);
         j->builder->kernels->narrow(to, from, ldexpf(1, -exponent), width);

@@ -34,6 +34,8 @@ uint64_t hlr_rows_bytes(const hlf_index *index, const hlf_entry_record *entry, b
 
 /* Rows without content; NULL when memory is out. */
 hlr_rows *hlr_rows_create(const hl_pool *pool, const hlf_entry_record *entry, bool half);
+/* Makes rows of the entry out of others that take the same bytes. */
+void hlr_rows_recycle(const hl_pool *pool, const hlf_entry_record *entry, bool half, hlr_rows *rows);
 /* NULL is allowed. */
 void hlr_rows_destroy(const hl_pool *pool, hlr_rows *rows);
 

@@ -19,39 +19,50 @@ static const hlt_pool_spec spec = {.seed = 5,
 /* ---- an allocator that counts, and fails when told to ---- */
 
 typedef struct counter {
-    atomic_long calls, live;
-    atomic_long fail_at; /* the call that fails; -1: none */
-    bool fail_on;        /* and all that follow */
+    atomic_long calls, live, bytes, peak; /* so many allocations, live ones, their bytes, the most there were */
+    atomic_long fail_at;                  /* the call that fails; -1: none */
+    bool fail_on;                         /* and all that follow */
 } counter;
+
+enum { HEAD = 64 }; /* before each block, for its size */
 
 static void *counted_allocate(void *user, size_t size, size_t alignment) {
     counter *c = user;
     const long call = atomic_fetch_add(&c->calls, 1), fail_at = atomic_load(&c->fail_at);
     void *memory = NULL;
-    if (fail_at >= 0 && (call == fail_at || (c->fail_on && call > fail_at))) {
+    ck_assert_uint_le(alignment, HEAD);
+    if ((fail_at >= 0 && (call == fail_at || (c->fail_on && call > fail_at))) ||
+        posix_memalign(&memory, HEAD, size + HEAD) != 0) {
         return NULL;
     }
-    if (posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, size) != 0) {
-        return NULL;
-    }
-    memset(memory, 0xA5, size); /* nobody counts on zeros */
+    memset(memory, 0xA5, size + HEAD); /* nobody counts on zeros */
+    memcpy(memory, &size, sizeof size);
     atomic_fetch_add(&c->live, 1);
-    return memory;
+    const long bytes = atomic_fetch_add(&c->bytes, (long)size) + (long)size;
+    for (long peak = atomic_load(&c->peak); bytes > peak && !atomic_compare_exchange_weak(&c->peak, &peak, bytes);) {
+    }
+    return (char *)memory + HEAD;
 }
 
 static void counted_release(void *user, void *memory) {
-    atomic_fetch_sub(&((counter *)user)->live, 1);
-    free(memory);
+    counter *c = user;
+    size_t size;
+    memcpy(&size, (char *)memory - HEAD, sizeof size);
+    atomic_fetch_sub(&c->live, 1);
+    atomic_fetch_sub(&c->bytes, (long)size);
+    free((char *)memory - HEAD);
 }
 
-static fixture open_counted(counter *c) {
+static fixture open_counted(const hlt_pool_spec *of, counter *c) {
     atomic_init(&c->calls, 0);
     atomic_init(&c->live, 0);
+    atomic_init(&c->bytes, 0);
+    atomic_init(&c->peak, 0);
     atomic_init(&c->fail_at, -1);
     c->fail_on = false;
     const hl_allocator allocator = {counted_allocate, counted_release, c};
     const hl_pool_options options = {.struct_size = sizeof options, .allocator = &allocator};
-    return open_fixture(&spec, &options);
+    return open_fixture(of, &options);
 }
 
 static hl_route *route_to(const hl_pool *pool, uint32_t adapter) {
@@ -187,7 +198,7 @@ END_TEST
 START_TEST(applying_allocates_nothing) {
     enum { TOKENS = 300 };
     counter c;
-    fixture f = open_counted(&c);
+    fixture f = open_counted(&spec, &c);
     hl_route *routes[] = {route_to(f.pool, 0), route_to(f.pool, 3), route_to(f.pool, 5)};
     uint32_t route[TOKENS];
     hl_session *session = create_session(f.pool, (hl_session_options){.threads = 3});
@@ -218,6 +229,59 @@ START_TEST(applying_allocates_nothing) {
 }
 END_TEST
 
+/* Random routes in a cache that is always nearly full. alike: all entries take the same bytes. */
+static void crowd_the_cache(bool alike) {
+    enum { ROUNDS = 200 };
+    hlt_pool_spec of = spec;
+    of.adapters = 12;
+    if (alike) {
+        of.min_rank = of.max_rank;
+        of.min_width = of.max_width;
+    }
+    counter c;
+    fixture f = open_counted(&of, &c);
+    hl_route *routes[12];
+    uint64_t largest = 0;
+    for (uint32_t i = 0; i < of.adapters; i++) {
+        routes[i] = route_to(f.pool, i);
+        const uint64_t bytes = bytes_of(f.pool, i);
+        largest = bytes > largest ? bytes : largest;
+    }
+    hlt_rng rng = {3};
+    hl_session *session = create_session(f.pool, (hl_session_options){.cache_bytes = 3 * largest});
+    const long idle = atomic_load(&c.bytes);
+    atomic_store(&c.peak, idle);
+    long calls = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        hl_route *some[2] = {routes[hlt_between(&rng, 0, 11)], routes[hlt_between(&rng, 0, 11)]};
+        const long before = atomic_load(&c.calls);
+        prepare(session, some, 2);
+        calls += round < 20 ? 0 : atomic_load(&c.calls) - before;
+        ck_assert_uint_le(info_of(session).cached_bytes, 3 * largest);
+    }
+    ck_assert_uint_gt(info_of(session).misses, ROUNDS);
+    /* What is not rows, a page or two for lists and scratch, is left to the bound. */
+    ck_assert_int_le(atomic_load(&c.peak) - idle, (long)(3 * largest) + 65536);
+    ck_assert(!alike || calls <= 12 * (ROUNDS - 20)); /* lists alone: the memory of rows was used again */
+    hl_session_destroy(session);
+    for (uint32_t i = 0; i < of.adapters; i++) {
+        hl_route_free(routes[i]);
+    }
+    hl_pool_close(f.pool);
+    ck_assert_int_eq(atomic_load(&c.live), 0);
+    hlt_pool_free(&f.file);
+}
+
+START_TEST(memory_stays_within_the_bound) {
+    crowd_the_cache(false);
+}
+END_TEST
+
+START_TEST(memory_of_alike_rows_is_used_again) {
+    crowd_the_cache(true);
+}
+END_TEST
+
 /* Everything that allocates, once; the first failure ends it. A session that stays must be usable. */
 static hl_status run_all(const hl_pool *pool, hl_route *const *routes, hl_session **session, hl_lora **lora) {
     hl_status status = *session ? HL_OK : hl_session_create(pool, NULL, session, NULL);
@@ -235,7 +299,7 @@ static hl_status run_all(const hl_pool *pool, hl_route *const *routes, hl_sessio
 
 START_TEST(memory_that_runs_out_leaves_a_usable_session) {
     counter c;
-    fixture f = open_counted(&c);
+    fixture f = open_counted(&spec, &c);
     hl_route *routes[] = {route_to(f.pool, 0), route_to(f.pool, 3), route_to(f.pool, 5)};
     const hl_module_view m = module_of(f.pool, 1);
     float *x = normal_floats((size_t)m.d_in, 1), *expected = NULL;
@@ -391,6 +455,8 @@ int main(void) {
     tcase_add_test(tests, a_cache_that_is_too_small_says_what_it_needs);
     tcase_add_test(tests, routes_share_what_they_have_in_common);
     tcase_add_test(tests, applying_allocates_nothing);
+    tcase_add_test(tests, memory_stays_within_the_bound);
+    tcase_add_test(tests, memory_of_alike_rows_is_used_again);
     tcase_add_test(tests, memory_that_runs_out_leaves_a_usable_session);
     tcase_add_test(tests, a_damaged_chunk_is_met_at_preparing);
     tcase_add_test(tests, sessions_of_several_threads_share_a_pool);
