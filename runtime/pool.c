@@ -114,7 +114,7 @@ static hl_status open_with(const char *path, const void *bytes, size_t size, con
                            hl_pool **out, hl_diag *diag) {
     hl_pool_options own;
     hl_pool *pool = NULL;
-    hl_status status = hlr_options_read(&own, sizeof own, sizeof own, options, diag);
+    hl_status status = hlr_options_read(&own, offsetof(hl_pool_options, reserved), sizeof own, options, diag);
     if (status != HL_OK || (status = create(&own, &pool, diag)) != HL_OK) {
         return status;
     }

@@ -69,7 +69,7 @@ hl_status hl_session_create(const hl_pool *pool, const hl_session_options *optio
     }
     *out = NULL;
     hl_session_options own;
-    hl_status status = hlr_options_read(&own, sizeof own, sizeof own, options, diag);
+    hl_status status = hlr_options_read(&own, offsetof(hl_session_options, reserved), sizeof own, options, diag);
     if (status != HL_OK) {
         return status;
     }

@@ -77,6 +77,7 @@ typedef struct hl_pool_options {
     uint64_t max_width;       /* d_in and d_out of a module [2^31 - 1] */
     uint64_t max_chunk_bytes; /* one decoded tensor [2^30] */
     hl_isa isa;               /* for scoring; one that this processor lacks: HL_ERR_UNSUPPORTED */
+    uint32_t reserved;        /* 0 */
 } hl_pool_options;
 
 /* Opens the pool at `path` by mapping it. *out is NULL on failure.

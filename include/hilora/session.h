@@ -35,6 +35,7 @@ typedef struct hl_session_options {
     hl_isa isa;          /* of the kernels; HL_ISA_AVX2 needs FMA and F16C, too. One that this processor lacks:
                           * HL_ERR_UNSUPPORTED. Sums differ in rounding between them, and so may the choice between
                           * components whose magnitudes are that close. */
+    uint32_t reserved;   /* 0 */
 } hl_session_options;
 
 /* Creates a session of a pool, which must outlive it. *out is NULL on failure. HL_ERR_MEMORY, HL_ERR_UNSUPPORTED,

@@ -117,6 +117,25 @@ TEST(Open, OptionsOfALaterReleaseCountOnlyWhenSet) {
     EXPECT_EQ(hl_pool_open_memory(bytes.data(), bytes.size(), &later.options, &pool, nullptr), HL_ERR_UNSUPPORTED);
 }
 
+TEST(Open, NoOptionsHaveAnUnnamedTailForALaterReleaseToMeanSomething) {
+    Bytes bytes(small_spec());
+    auto options = sized<hl_pool_options>();
+    static_assert(offsetof(hl_pool_options, reserved) + sizeof options.reserved == sizeof options, "no padding");
+    options.reserved = 1;
+    hl_pool *pool = nullptr;
+    EXPECT_EQ(hl_pool_open_memory(bytes.data(), bytes.size(), &options, &pool, nullptr), HL_ERR_UNSUPPORTED);
+
+    const PoolPtr open = bytes.open();
+    auto session_options = sized<hl_session_options>();
+    static_assert(offsetof(hl_session_options, reserved) + sizeof(uint32_t) == sizeof session_options, "no padding");
+    session_options.reserved = 1;
+    hl_session *session = nullptr;
+    EXPECT_EQ(hl_session_create(open.get(), &session_options, &session, nullptr), HL_ERR_UNSUPPORTED);
+    hl_session_destroy(session);
+    static_assert(offsetof(hl_route_options, adapter_weights) + sizeof(void *) == sizeof(hl_route_options), "no padding");
+    static_assert(offsetof(hl_verify_options, user) + sizeof(void *) == sizeof(hl_verify_options), "no padding");
+}
+
 TEST(Open, KeepsToTheLimits) {
     Bytes bytes(small_spec());
     auto refused = [&](uint64_t hl_pool_options::*field, uint64_t least) {
