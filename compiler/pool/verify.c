@@ -10,6 +10,7 @@
 #include "compiler/pool/content.h"
 #include "compiler/pool/finite.h"
 #include "compiler/pool/pool_file.h"
+#include "format/bytes.h"
 #include "format/diag.h"
 
 typedef struct verify_job {
@@ -226,6 +227,23 @@ static void check_importance(const verify_job *job, const hlf_adapter_record *ad
     }
 }
 
+/* They are checked to be finite with the other statistics. */
+static void check_singular(const verify_job *job, const hlf_adapter_record *adapter, uint32_t number) {
+    hlf_stats_record stats;
+    hlf_index_stats(job->index, number, &stats);
+    double before = INFINITY;
+    for (uint32_t j = 0; j < stats.q; j++) {
+        const double value = hlf_load_f64(hlf_index_section(job->index, HLF_SECTION_SINGULAR) + (stats.first_row + j) * sizeof value);
+        if (!(value > 0 && value <= before)) {
+            char place[HLC_PLACE_SIZE];
+            name_adapter(job->index, adapter, place);
+            hlc_bad_input(job->faults, job->label, place, "singular value %u of its samples is not positive, or out of order", j);
+            return;
+        }
+        before = value;
+    }
+}
+
 /* An adapter's chunks lie together, nearly always: what is not its own is read again when its turn comes. */
 static void forget_chunks(const verify_job *job, const hlf_adapter_record *adapter) {
     uint64_t first = UINT64_MAX, end = 0;
@@ -257,6 +275,7 @@ static void verify_adapter(const verify_job *job, uint32_t i, size_t worker) {
         name_adapter(job->index, &adapter, place);
         report(job, place, &diag);
     }
+    check_singular(job, &adapter, i);
     check_texts(job, &adapter);
     check_totals(job, &adapter);
     check_importance(job, &adapter);
@@ -296,28 +315,32 @@ static void drop_adapter(void *context, void *made) {
 /* Every chunk of the table belongs to exactly one entry; modules count their adapters. */
 static void check_references(const verify_job *job) {
     const hlf_index *index = job->index;
-    uint8_t *chunk_uses = calloc(index->chunks, 1);
+    bool *chunk_used = calloc(index->chunks, sizeof *chunk_used);
     uint32_t *module_uses = calloc(index->modules, sizeof *module_uses);
-    if (!chunk_uses || !module_uses) {
+    if (!chunk_used || !module_uses) {
         hlc_out_of_memory(job->faults, job->label, index->chunks);
     }
-    for (uint32_t e = 0; chunk_uses && module_uses && e < index->entries; e++) {
+    for (uint32_t e = 0; chunk_used && module_uses && e < index->entries; e++) {
         hlf_entry_record entry;
         hlf_index_entry(index, e, &entry);
         const uint32_t chunks[] = {entry.chunk_a, entry.chunk_b, entry.chunk_gauge};
         module_uses[entry.module]++;
         for (int side = 0; side < 3; side++) {
-            if (chunks[side] != HLF_NONE && chunk_uses[chunks[side]]++) {
+            if (chunks[side] == HLF_NONE) {
+                continue;
+            }
+            if (chunk_used[chunks[side]]) {
                 hlc_bad_input(job->faults, job->label, "/index/entries", "entry %u shares chunk %u with another", e, chunks[side]);
             }
+            chunk_used[chunks[side]] = true;
         }
     }
-    for (uint32_t i = 0; chunk_uses && module_uses && i < index->chunks; i++) {
-        if (!chunk_uses[i]) {
+    for (uint32_t i = 0; chunk_used && module_uses && i < index->chunks; i++) {
+        if (!chunk_used[i]) {
             hlc_bad_input(job->faults, job->label, "/index/chunks", "chunk %u belongs to no entry", i);
         }
     }
-    for (uint32_t i = 0; chunk_uses && module_uses && i < index->modules; i++) {
+    for (uint32_t i = 0; chunk_used && module_uses && i < index->modules; i++) {
         hlf_module_record module;
         hlf_index_module(index, i, &module);
         if (module.adapters != module_uses[i]) {
@@ -326,7 +349,7 @@ static void check_references(const verify_job *job) {
         }
     }
     free(module_uses);
-    free(chunk_uses);
+    free(chunk_used);
 }
 
 static void check_sections(const verify_job *job) {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import programs
-from hlp_reader import BF16, F16, HEADER, NONE, SUPERBLOCK, Pool
+from hlp_reader import BF16, F16, HEADER, NONE, SUPERBLOCK, Pool, checksum
 from invoke import errors, run_bytes, run_json
 from peft_adapters import Adapter, pair, samples, write_all
 from tamper import changed
@@ -139,6 +139,16 @@ def set_number(table, row, value):
     return change
 
 
+def set_singular(row, value):
+    """With the checksum of adapter a's singular values and leverages."""
+    def change(pool):
+        pool.table("singular")[row] = value
+        stats = pool.table("stats")
+        m, q = stats["m"][0], stats["q"][0]
+        stats["factor_checksum"][0] = checksum(pool.table("singular")[:q].tobytes() + pool.table("leverage")[:m * q].tobytes())
+    return change
+
+
 def swap_rows(table):
     def change(pool):
         rows = pool.table(table)
@@ -177,6 +187,9 @@ FORGERIES = {
     "an importance that is no number": set_number("importance", 0, np.nan),
     "a negative importance": set_number("importance", 0, -1.0),
     "importances out of order": set_number("importance", 1, 1e9),
+    "a negative singular value": set_singular(2, -1.0),
+    "no singular value": set_singular(2, 0.0),
+    "singular values out of order": set_singular(1, 1e9),
     "a width": set_field("modules", 0, "d_in", 11),
     "no width": set_field("modules", 0, "d_in", 0),
     "a content hash": set_field("adapters", 0, "content_sha256", np.zeros(32, "u1")),
