@@ -61,7 +61,7 @@ standard() {
   run_ctest tsan -R 'api|workers|pool_stats|calibration|linalg|rivals|runtime|session' # those with threads
   step venv tools/venv.sh tests tests/interop/requirements.txt
   run_pytest programs env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/tests/bin/python -m pytest -q tests/cli tests/interop --ignore tests/interop/live
-  run_pytest programs-asan env HILORA_BIN="$PWD/build/asan/compiler/cli" build/venv/tests/bin/python -m pytest -q tests/cli tests/interop --ignore tests/interop/live -m "not slow"
+  run_pytest programs-asan env HILORA_BIN="$PWD/build/asan/compiler/cli" build/venv/tests/bin/python -m pytest -q tests/cli tests/interop/test_format.py tests/interop/test_roundtrip.py -m "not slow"
 }
 
 live() {

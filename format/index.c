@@ -349,6 +349,9 @@ static hl_status check_pool(const open_context *c) {
             return bad(c, HLF_SECTION_POOL, 0, "a number is not finite");
         }
     }
+    if (pool->miss_samples && (!isfinite(pool->miss_first) || !isfinite(pool->miss_third))) {
+        return bad(c, HLF_SECTION_POOL, 0, "the miss rates are not finite");
+    }
     for (int i = 0; pool->calibrated && i < HLF_QUANTILES; i++) {
         if (!isfinite(pool->quantiles[i]) || (i && pool->quantiles[i] < pool->quantiles[i - 1])) {
             return bad(c, HLF_SECTION_POOL, 0, "the quantiles are not finite and ascending");
@@ -374,6 +377,7 @@ static hl_status check_pool(const open_context *c) {
 
 static hl_status check_modules(const open_context *c) {
     const hlf_index *index = c->index;
+    static const uint32_t no_geometry[HLF_GEOMETRY] = {0};
     hlf_module_record module, previous = {0};
     for (uint32_t i = 0; i < index->modules; i++) {
         hlf_index_module(index, i, &module);
@@ -386,6 +390,9 @@ static hl_status check_modules(const open_context *c) {
         }
         if (module.kind > HLF_MODULE_KIND_LAST) {
             return bad(c, HLF_SECTION_MODULES, i, "unknown kind of module");
+        }
+        if (module.kind == HLF_MODULE_LINEAR && memcmp(module.geometry, no_geometry, sizeof no_geometry) != 0) {
+            return bad(c, HLF_SECTION_MODULES, i, "a linear module with a geometry");
         }
         if (module.d_in == 0 || module.d_out == 0 || module.d_in > c->limits->max_width || module.d_out > c->limits->max_width) {
             return bad(c, HLF_SECTION_MODULES, i, "a width is zero or over the limit");
@@ -525,8 +532,9 @@ static hl_status check_adapter(const open_context *c, uint32_t i, const hlf_adap
     if (!blob_ok(index, &adapter->config) || !blob_ok(index, &adapter->header)) {
         return bad(c, HLF_SECTION_ADAPTERS, i, "a blob lies outside the blob section, or is empty and yet has a place or a size");
     }
-    if ((adapter->flags & ~(uint32_t)HLF_ADAPTER_FLAGS_KNOWN) || adapter->decomposition > 1 || !reserved_ok(c, HLF_SECTION_ADAPTERS, i)) {
-        return bad(c, HLF_SECTION_ADAPTERS, i, "unknown flags or decomposition, or reserved bytes not zero");
+    if ((adapter->flags & ~(uint32_t)HLF_ADAPTER_FLAGS_KNOWN) || adapter->decomposition > 1 ||
+        adapter->dialect > HLF_DIALECT_LAST || !reserved_ok(c, HLF_SECTION_ADAPTERS, i)) {
+        return bad(c, HLF_SECTION_ADAPTERS, i, "unknown flags, decomposition or dialect, or reserved bytes not zero");
     }
     if (isnan(adapter->threshold) || !isfinite(adapter->squeeze_error)) {
         return bad(c, HLF_SECTION_ADAPTERS, i, "a number is NaN");
@@ -586,14 +594,17 @@ static hl_status check_stats_record(const open_context *c, uint32_t i, const hlf
     if (stats->first_row != rows || stats->first_leverage != leverages) {
         return bad(c, HLF_SECTION_STATS, i, "its rows are not the ones that follow the previous adapter's");
     }
+    if (!isfinite(stats->tau) || !isfinite(stats->rho) || !isfinite(stats->lambda) || !isfinite(stats->log_norm) ||
+        (calibrated && !isfinite(stats->deviation))) {
+        return bad(c, HLF_SECTION_STATS, i, "a statistic is out of range");
+    }
     if (!routable) {
         return stats->q == 0 ? HL_OK : bad(c, HLF_SECTION_STATS, i, "a basis without samples");
     }
     if (stats->m < 2 || pool->dim == 0 || stats->q > pool->dim || stats->q > stats->m - 1) {
         return bad(c, HLF_SECTION_STATS, i, "fewer than two samples, or a basis that is too large");
     }
-    if (!(stats->rho >= 0 && stats->rho <= 1) || !(stats->lambda > 0) || !isfinite(stats->lambda) || !(stats->tau >= 0) ||
-        !isfinite(stats->tau) || !isfinite(stats->log_norm)) {
+    if (!(stats->rho >= 0 && stats->rho <= 1) || !(stats->lambda > 0) || !(stats->tau >= 0)) {
         return bad(c, HLF_SECTION_STATS, i, "a statistic is out of range");
     }
     for (int k = 0; calibrated && k < HLF_QUANTILES; k++) {

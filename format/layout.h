@@ -91,6 +91,8 @@ typedef enum hlf_module_kind {
     HLF_MODULE_KIND_LAST = 6
 } hlf_module_kind;
 
+enum { HLF_DIALECT_LAST = 3 }; /* 0 PEFT, 1 kohya, 2 diffusers, 3 MLX */
+
 enum { /* adapter flags */
     HLF_ADAPTER_ROUTABLE = 1,
     HLF_ADAPTER_CALIBRATED = 2,
