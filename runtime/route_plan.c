@@ -1,6 +1,7 @@
 #include "runtime/route_plan.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "format/diag.h"
@@ -148,27 +149,47 @@ static hl_status drop_unroutable(hlr_plan *plan, hl_diag *diag) {
 
 /* ---- explicit ---- */
 
+enum { LABEL_SIZE = 80 };
+
+/* "adapter 7 (sql)". Of the name what any terminal can show, the rest as '?'; cut when it is long. */
+static const char *label(const hlr_plan *plan, uint32_t adapter, char out[LABEL_SIZE]) {
+    const hlf_index *index = &plan->pool->index;
+    hlf_adapter_record record;
+    hlf_index_adapter(index, adapter, &record);
+    const char *name = hlf_index_string(index, record.name);
+    char shown[LABEL_SIZE / 2];
+    size_t n = 0;
+    for (; n < record.name.length && n < sizeof shown - 1; n++) {
+        shown[n] = name[n] >= ' ' && name[n] <= '~' ? name[n] : '?';
+    }
+    shown[n] = '\0';
+    snprintf(out, LABEL_SIZE, "adapter %u (%s%s)", adapter, shown, n < record.name.length ? "..." : "");
+    return out;
+}
+
 static hl_status name_adapter(const hl_route_options *o, size_t i, bool has_embedding, hlr_plan *plan, hl_diag *diag) {
     const uint32_t adapter = o->adapters[i], flags = hlf_index_adapter_flags(&plan->pool->index, adapter);
     const double weight = o->adapter_weights ? o->adapter_weights[i] : 1;
+    char text[LABEL_SIZE];
     if (plan->fates[adapter] == HL_FATE_DENIED) {
-        return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "adapter %u is named, but not allowed", adapter);
+        return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "%s is named, but not allowed",
+                        label(plan, adapter, text));
     }
     if (plan->fates[adapter] == HL_FATE_CHOSEN) {
-        return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "adapter %u is named twice", adapter);
+        return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "%s is named twice", label(plan, adapter, text));
     }
     if (!(weight >= 0) || !isfinite(weight)) {
-        return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "the weight of adapter %u is negative or not finite",
-                        adapter);
+        return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "the weight of %s is negative or not finite",
+                        label(plan, adapter, text));
     }
     const bool scored = has_embedding && (flags & HLF_ADAPTER_ROUTABLE);
     if (plan->weights == HL_WEIGHTS_POSTERIOR && !scored) {
-        return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "adapter %u cannot have a posterior weight: %s", adapter,
-                        has_embedding ? "it has no statistics" : "there is no embedding");
+        return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "%s cannot have a posterior weight: %s",
+                        label(plan, adapter, text), has_embedding ? "it has no statistics" : "there is no embedding");
     }
     if ((flags & HLF_ADAPTER_CONDITIONAL) && !has_embedding) {
-        return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET,
-                        "adapter %u depends on its score, and there is no embedding", adapter);
+        return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "%s depends on its score, and there is no embedding",
+                        label(plan, adapter, text));
     }
     plan->fates[adapter] = HL_FATE_CHOSEN;
     plan->named_weights[adapter] = weight;
@@ -180,6 +201,7 @@ static hl_status check_named_weights(const hlr_plan *plan, const hl_route_option
     const hl_allocator *allocator = &plan->pool->allocator;
     hlr_candidate *list = hlr_allocate(allocator, o->adapter_count, sizeof *list);
     hlr_ranked *scratch = hlr_allocate(allocator, o->adapter_count, sizeof *scratch);
+    char text[LABEL_SIZE];
     hl_status status = HL_OK;
     if (!list || !scratch) {
         status = hlf_fail(diag, HL_ERR_MEMORY, HL_NO_OFFSET, "out of memory for %zu adapters", o->adapter_count);
@@ -187,7 +209,8 @@ static hl_status check_named_weights(const hlr_plan *plan, const hl_route_option
     }
     for (size_t i = 0; i < o->adapter_count; i++) {
         if (plan->named_weights[o->adapters[i]] == 0) {
-            status = hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "the weight of adapter %u is 0", o->adapters[i]);
+            status = hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "the weight of %s is 0",
+                              label(plan, o->adapters[i], text));
             goto done;
         }
         list[i] = (hlr_candidate){.adapter = o->adapters[i], .share = plan->named_weights[o->adapters[i]]};
@@ -197,8 +220,8 @@ static hl_status check_named_weights(const hlr_plan *plan, const hl_route_option
     hlr_round_shares(list, o->adapter_count, scratch);
     for (size_t i = 0; i < o->adapter_count; i++) {
         if (list[i].parts == 0) {
-            status = hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "the weight of adapter %u rounds to 0 of 256",
-                              list[i].adapter);
+            status = hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "the weight of %s rounds to 0 of 256",
+                              label(plan, list[i].adapter, text));
             break;
         }
     }

@@ -141,6 +141,12 @@ def test_exit_statuses(pool, args, status):
     assert result.status == status and result.stderr and not result.stdout
 
 
+@pytest.mark.parametrize("args", [["--adapter", "sql=0"], ["--adapter", "sql=1e-9", "--adapter", "medical"], ["--adapter", "sql", "--deny", "sql"],
+                                  ["--adapter", "sql", "--adapter", "sql"], ["--adapter", "sql", "--weights", "posterior"]])
+def test_an_adapter_that_cannot_be_taken_is_named(pool, args):
+    assert "(sql)" in run("hilora-route", pool, *args).expect(2).stderr
+
+
 def test_all_faults_are_told(tmp_path):
     (tmp_path / "bad.hlp").write_bytes(b"no pool")
     stderr = run("hilora-route", tmp_path / "bad.hlp", "--embedding", "/nonexistent.npy").expect(3).stderr
