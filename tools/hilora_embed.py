@@ -318,7 +318,9 @@ class Outputs:
         self._pending: list[tuple[Path, Path]] = []
 
     def write(self, path: Path, content: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        """A symbolic link stays one: the file that it leads to is replaced."""
+        path = Path(os.path.realpath(path))
+        temporary = path.with_name(f".hilora.{os.getpid()}.{len(self._pending)}.tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         self._pending.append((temporary, path))
         with os.fdopen(descriptor, "wb") as file:
@@ -474,6 +476,8 @@ def _prompts_job(args: argparse.Namespace, faults: Faults) -> Job | None:
         texts += read_texts(args.prompts, faults)
     if args.output.is_dir():
         faults.error(RESOURCE, args.output, "is a folder")
+    elif args.output.exists() and not args.output.is_file():
+        faults.error(RESOURCE, args.output, "is a special file", remedy="name a file")
     elif not args.output.parent.is_dir():
         faults.error(RESOURCE, args.output.parent, "no such folder")
     return Job(args.output, str(args.prompts or "--text"), texts) if not faults.errors else None
@@ -564,7 +568,9 @@ def main(argv: list[str] | None = None, load: Callable[[str, str | None, str], E
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda caught, _: sys.exit(128 + caught))
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -301,6 +301,21 @@ def test_prompt_output_is_replaced_only_by_success(embed, encoder, tmp_path):
     assert np.load(tmp_path / "q.npy").shape == (1, DIM)
 
 
+def test_output_through_a_link_and_with_the_longest_name(embed, tmp_path):
+    real, link, long = tmp_path / "real.npy", tmp_path / "link.npy", tmp_path / ("n" * 251 + ".npy")
+    real.write_bytes(b"old")
+    link.symlink_to("real.npy")
+    assert embed("--text", "x", "-o", link) == 0 and embed("--text", "x", "-o", long) == 0
+    assert link.is_symlink() and real.read_bytes() == long.read_bytes() != b"old"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_output_that_is_a_pipe(embed, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.npy")
+    assert embed("--text", "x", "-o", tmp_path / "pipe.npy") == 3
+    assert "special file" in capsys.readouterr().err and (tmp_path / "pipe.npy").is_fifo()
+
+
 def test_output_that_is_a_folder_or_has_none(embed, tmp_path):
     (tmp_path / "q.npy").mkdir()
     assert embed("--text", "x", "-o", tmp_path / "q.npy") == 3
