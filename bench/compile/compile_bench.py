@@ -25,16 +25,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 WRITE_H5 = """
-import sys, h5py, hdf5plugin
-from safetensors import safe_open
+import json, sys, h5py, hdf5plugin
 import numpy as np
 out = h5py.File(sys.argv[1], "w")
 for path in sys.argv[2:]:
-    with safe_open(path, "np") as f:
-        for name in f.keys():
-            t = f.get_tensor(name)
-            out.create_dataset(path.replace("/", "_") + "/" + name, data=t.view(np.uint16) if t.itemsize == 2 else t, chunks=t.shape,
-                               shuffle=True, **hdf5plugin.Zstd(clevel=3))
+    data = open(path, "rb").read()
+    size = int.from_bytes(data[:8], "little")
+    for name, tensor in json.loads(data[8:8 + size]).items():
+        if name != "__metadata__":
+            begin, end = (8 + size + x for x in tensor["data_offsets"])
+            width = {"BF16": "u2", "F16": "u2", "F32": "u4"}[tensor["dtype"]]  # NumPy has no bfloat16: the bits as they are
+            bits = np.frombuffer(data[begin:end], width).reshape(tensor["shape"])
+            out.create_dataset(path.replace("/", "_") + "/" + name, data=bits, chunks=bits.shape, shuffle=True,
+                               **hdf5plugin.Zstd(clevel=3))
 out.close()
 """
 
