@@ -310,6 +310,10 @@ static void assert_add(const hlr_row_kernels *kernels, hlf_dtype dtype, size_t n
     before[0] = NAN;
     before[1] = INFINITY;
     update[2] = dtype == HLF_DTYPE_F16 ? 65519 : 3e38f;
+    const float half_unit = dtype == HLF_DTYPE_F16 ? 0x1p-11f : 0x1p-8f; /* of 1: half way between two numbers */
+    before[3] = before[4] = 1;
+    update[3] = half_unit;
+    update[4] = 3 * half_unit;
     hlf_convert(y, dtype, before, HLF_DTYPE_F32, N);
     memcpy(expected, y, sizeof y);
     for (size_t i = 0; i < n; i++) {

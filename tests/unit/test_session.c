@@ -283,6 +283,69 @@ START_TEST(all_components_are_the_plain_loras) {
 }
 END_TEST
 
+/* a . x in the order of docs/ROUTING.md. */
+static float ordered_dot(const float *a, const float *x, size_t n) {
+    float u = 0;
+    for (size_t at = 0; at < n; at += 512) {
+        float s[8] = {0};
+        for (size_t i = at; i < n && i < at + 512; i++) {
+            s[i % 8] += a[i] * x[i];
+        }
+        u += ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+    }
+    return u;
+}
+
+/* Portable C, to the last bit: also a token in a batch, where rows are packed. */
+START_TEST(operations_have_the_documented_order) {
+    enum { TOKENS_OF_ONE = 9 };
+    fixture f = open_fixture(&base_spec, NULL);
+    const uint32_t adapters[] = {1, 4, 3, 0}, ascending[] = {0, 1, 3, 4};
+    const double weights[] = {4, 3, 8, 1}, ascending_weights[] = {1 / 16.0, 4 / 16.0, 8 / 16.0, 3 / 16.0};
+    hl_route *route = explicit_route(f.pool, adapters, 4, weights,
+                                     (hl_route_options){.gate = HL_GATE_STATIC, .rows = HL_ROWS_F32, .gamma = 0.7});
+    hl_session *session = create_session(f.pool, (hl_session_options){.isa = HL_ISA_SCALAR});
+    prepare(session, &route, 1);
+    for (uint32_t module = 0; module < base_spec.modules; module++) {
+        const hl_module_view m = module_of(f.pool, module);
+        const size_t d_in = (size_t)m.d_in, d_out = (size_t)m.d_out;
+        float *x = normal_floats(TOKENS_OF_ONE * d_in, module), *y = normal_floats(TOKENS_OF_ONE * d_out, 99);
+        float *expected = normal_floats(TOKENS_OF_ONE * d_out, 99), *sum = memory_of(d_out, sizeof *sum);
+        for (size_t t = 0; t < TOKENS_OF_ONE; t++) {
+            memset(sum, 0, d_out * sizeof *sum);
+            for (size_t i = 0; i < 4; i++) {
+                hl_rows_view rows = {.struct_size = sizeof rows};
+                if (hl_session_rows(session, 0, ascending[i], module, &rows, NULL) != HL_OK) {
+                    continue;
+                }
+                for (uint32_t j = 0; j < rows.rocs; j++) {
+                    const float *a = (const float *)rows.a + j * rows.a_stride,
+                                *b = (const float *)rows.b + j * rows.b_stride;
+                    const float weight =
+                        (float)(rows.scale * ascending_weights[i]) * ordered_dot(a, x + t * d_in, d_in);
+                    for (size_t c = 0; c < d_out; c++) {
+                        sum[c] += weight * b[c];
+                    }
+                }
+            }
+            for (size_t c = 0; c < d_out; c++) {
+                expected[t * d_out + c] += sum[c];
+            }
+        }
+        ck_assert_int_eq(hl_session_apply(session, module, TOKENS_OF_ONE, x, d_in, NULL, y, d_out, HL_DTYPE_F32, NULL),
+                         HL_OK);
+        ck_assert_mem_eq(y, expected, TOKENS_OF_ONE * d_out * sizeof *y);
+        free(x);
+        free(y);
+        free(expected);
+        free(sum);
+    }
+    hl_session_destroy(session);
+    hl_route_free(route);
+    close_fixture(&f);
+}
+END_TEST
+
 /* Many tokens of many routes on several threads, and each of them alone. */
 START_TEST(a_token_does_not_depend_on_its_company) {
     enum { MANY = 700 };
@@ -562,6 +625,7 @@ int main(void) {
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, updates_follow_the_formula);
     tcase_add_test(tests, all_components_are_the_plain_loras);
+    tcase_add_test(tests, operations_have_the_documented_order);
     tcase_add_test(tests, a_token_does_not_depend_on_its_company);
     tcase_add_test(tests, what_no_route_adapts_stays_as_it_is);
     tcase_add_test(tests, strange_activations_bring_no_crash);
