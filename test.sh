@@ -40,10 +40,10 @@ run_ctest() {
 }
 
 run_pytest() {
-  name=$1
+  tests=$1
   shift
-  step "pytest-$name" "$@"
-  { echo "pytest, $name:"; tail -n 1 "$logs/pytest-$name.log"; } >"$logs/pytest-$name.summary"
+  step "pytest-$tests" "$@"
+  { echo "pytest, $tests:"; tail -n 1 "$logs/pytest-$tests.log"; } >"$logs/pytest-$tests.summary"
 }
 
 quick() {
@@ -75,7 +75,10 @@ case $tier in
   quick) quick ;;
   standard) standard ;;
   live) live ;;
-  all) standard && live ;;
+  all)
+    standard
+    live
+    ;;
 esac
 
 echo
