@@ -51,7 +51,9 @@ hl_status hl_lora_at(const hl_lora *lora, uint32_t i, hl_lora_view *view) {
 typedef struct blend {
     hl_session *session;
     const hl_route *route;
-    uint64_t *keys; /* adapter above, item below */
+    uint64_t *keys;    /* adapter above, item below */
+    uint64_t *modules; /* of all entries, while they are listed */
+    size_t module_count;
     hl_lora *lora;
     hl_diag *diag;
 } blend;
@@ -115,39 +117,39 @@ static hl_status count_rocs(blend *b, const hlr_candidate *item, const hlf_entry
     return HL_OK;
 }
 
+static hl_status note_module(blend *b, const hlr_candidate *item, const hlf_entry_record *entry) {
+    (void)item;
+    b->modules[b->module_count++] = entry->module;
+    return HL_OK;
+}
+
 /* The modules that the route changes, ascending, without ranks. */
 static hl_status list_modules(blend *b) {
     const hl_allocator *allocator = &b->session->pool->allocator;
     const hlf_index *index = &b->session->pool->index;
-    size_t entries = 0, n = 0;
-    hlf_adapter_record adapter;
+    size_t entries = 0;
     for (uint32_t i = 0; i < b->route->view.count; i++) {
+        hlf_adapter_record adapter;
         hlf_index_adapter(index, item_at(b, i)->adapter, &adapter);
         entries += (size_t)adapter.entries;
     }
-    uint64_t *modules = hlr_allocate(allocator, entries, sizeof *modules);
-    if (!modules) {
+    b->modules = hlr_allocate(allocator, entries, sizeof *b->modules);
+    if (!b->modules || for_each_entry(b, note_module) != HL_OK) {
         return out_of_memory(b);
     }
-    for (uint32_t i = 0; i < b->route->view.count; i++) {
-        hlf_index_adapter(index, item_at(b, i)->adapter, &adapter);
-        for (uint64_t e = adapter.first_entry; e < adapter.first_entry + adapter.entries; e++) {
-            hlf_entry_record entry;
-            hlf_index_entry(index, (uint32_t)e, &entry);
-            modules[n++] = entry.module;
-        }
-    }
-    hlr_sort(modules, n);
-    n = hlr_unique(modules, n);
+    hlr_sort(b->modules, b->module_count);
+    const size_t n = hlr_unique(b->modules, b->module_count);
     b->lora->modules = hlr_allocate(allocator, n, sizeof *b->lora->modules);
-    for (size_t i = 0; b->lora->modules && i < n; i++) {
-        hlf_module_record module;
-        hlf_index_module(index, (uint32_t)modules[i], &module);
-        b->lora->modules[i] = (blended){.module = (uint32_t)modules[i], .d_in = module.d_in, .d_out = module.d_out};
+    if (!b->lora->modules) {
+        return out_of_memory(b);
     }
-    b->lora->count = b->lora->modules ? (uint32_t)n : 0;
-    hlr_release(allocator, modules);
-    return b->lora->modules ? HL_OK : out_of_memory(b);
+    for (size_t i = 0; i < n; i++) {
+        hlf_module_record module;
+        hlf_index_module(index, (uint32_t)b->modules[i], &module);
+        b->lora->modules[i] = (blended){.module = (uint32_t)b->modules[i], .d_in = module.d_in, .d_out = module.d_out};
+    }
+    b->lora->count = (uint32_t)n;
+    return HL_OK;
 }
 
 static hl_status allocate_modules(blend *b) {
@@ -219,6 +221,7 @@ hl_status hl_blend(hl_session *session, const hl_route *route, hl_lora **out, hl
         status = for_each_entry(&b, decode_entry);
     }
     hlr_release(allocator, b.keys);
+    hlr_release(allocator, b.modules);
     if (status != HL_OK) {
         hl_lora_free(b.lora);
         return status;

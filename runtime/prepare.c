@@ -128,6 +128,10 @@ static hl_status copy_routes(preparation *p, const hl_route *const *routes, uint
     }
     prepared->route_count = ok ? count : 0;
     hlr_release(allocator, keys);
+    if (prepared->max_rank_sum > INT32_MAX) {
+        return hlf_fail(p->diag, HL_ERR_LIMIT, HL_NO_OFFSET, "a route with %llu components in a module",
+                        (unsigned long long)prepared->max_rank_sum);
+    }
     return ok ? HL_OK : out_of_memory(p->diag, "the routes of a session");
 }
 

@@ -29,7 +29,7 @@ typedef struct hlr_rows {
 /* True when an entry is to be decoded to float16 rows. */
 bool hlr_rows_are_half(const hlf_entry_record *entry, hl_rows mode);
 
-/* The bytes that the decoded rows of an entry take; UINT64_MAX when no memory could hold them. */
+/* The bytes that the decoded rows of an entry take. Chunks are below 4 GiB, so sums over a pool do not overflow. */
 uint64_t hlr_rows_bytes(const hlf_index *index, const hlf_entry_record *entry, bool half);
 
 /* Rows without content; NULL when memory is out. */
