@@ -14,3 +14,11 @@ cat "$@" | tr '\n' ' ' | sed 's/HL_API/\n&/g' | sed -n 's/^HL_API[^(]*[ *]\(hl_[
 diff -u "$work/listed" "$work/exported" || { echo "$library exports other names than $map lists" >&2; exit 1; }
 diff -u "$work/declared" "$work/exported" || { echo "$library exports other names than the headers declare" >&2; exit 1; }
 [ -s "$work/exported" ] || { echo "$library exports nothing" >&2; exit 1; }
+
+# The plugin entry's table has a member for each function but the one that hands it out.
+for header in "$@"; do
+  case $header in
+    */api.h) { echo hl_api_get; sed -n 's/.*(\*\([a-z0-9_]*\))(.*/hl_\1/p' "$header"; } | sort -u >"$work/members" ;;
+  esac
+done
+diff -u "$work/exported" "$work/members" || { echo "hilora/api.h does not hand out every function (runtime/api.c)" >&2; exit 1; }

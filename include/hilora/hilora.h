@@ -19,6 +19,7 @@
 #ifndef HILORA_HILORA_H
 #define HILORA_HILORA_H
 
+#include <hilora/api.h>
 #include <hilora/pool.h>
 #include <hilora/route.h>
 #include <hilora/session.h>
