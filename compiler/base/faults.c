@@ -26,6 +26,7 @@ typedef struct fault_list {
     size_t stored_errors, stored_others;
     size_t errors, warnings, notes; /* all that were added, stored or not */
     int exit_status;
+    hlc_fault_kind scope; /* the kind of INPUT faults that do not say more */
 } fault_list;
 
 /* The list is behind a pointer so that functions which only read can lock it. */
@@ -96,15 +97,7 @@ static bool copy_view(const hlc_fault_view *view, hlc_fault_view *out) {
 }
 
 static int exit_status_of(hlc_fault_kind kind) {
-    switch (kind) {
-    case HLC_FAULT_INPUT:
-        return 1;
-    case HLC_FAULT_MISUSE:
-        return 2;
-    case HLC_FAULT_RESOURCE:
-        return 3;
-    }
-    return 3;
+    return kind == HLC_FAULT_MISUSE ? 2 : kind == HLC_FAULT_RESOURCE ? 3 : 1;
 }
 
 static void raise_exit_status(fault_list *list, int status) {
@@ -142,13 +135,16 @@ static void store(fault_list *list, const hlc_fault_view *view) {
 
 static void add(hlc_faults *faults, const hlc_fault_view *view) {
     fault_list *list = faults->list;
+    hlc_fault_view own = *view;
     pthread_mutex_lock(&list->lock);
-    list->errors += view->severity == HLC_ERROR;
-    list->warnings += view->severity == HLC_WARNING;
-    list->notes += view->severity == HLC_NOTE;
-    if (view->severity == HLC_ERROR)
-        raise_exit_status(list, exit_status_of(view->kind));
-    store(list, view);
+    if (own.kind == HLC_FAULT_INPUT)
+        own.kind = list->scope;
+    list->errors += own.severity == HLC_ERROR;
+    list->warnings += own.severity == HLC_WARNING;
+    list->notes += own.severity == HLC_NOTE;
+    if (own.severity == HLC_ERROR)
+        raise_exit_status(list, exit_status_of(own.kind));
+    store(list, &own);
     pthread_mutex_unlock(&list->lock);
 }
 
@@ -161,6 +157,16 @@ void hlc_fault(hlc_faults *faults, hlc_severity severity, hlc_fault_kind kind, c
         text[0] = '\0';
     va_end(arguments);
     add(faults, &(hlc_fault_view){severity, kind, file, place, text, remedy});
+}
+
+void hlc_error(hlc_faults *faults, hlc_fault_kind kind, const char *file, const char *place, const char *reason, ...) {
+    char text[TEXT_LIMIT];
+    va_list arguments;
+    va_start(arguments, reason);
+    if (vsnprintf(text, sizeof text, reason, arguments) < 0)
+        text[0] = '\0';
+    va_end(arguments);
+    add(faults, &(hlc_fault_view){HLC_ERROR, kind, file, place, text, NULL});
 }
 
 void hlc_bad_input(hlc_faults *faults, const char *file, const char *place, const char *reason, ...) {
@@ -183,6 +189,15 @@ void hlc_bad_io(hlc_faults *faults, const char *file, const char *action, int er
 void hlc_out_of_memory(hlc_faults *faults, const char *file, uint64_t bytes) {
     hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, file, NULL, NULL,
               "out of memory: %llu bytes could not be allocated", (unsigned long long)bytes);
+}
+
+hlc_fault_kind hlc_faults_scope(hlc_faults *faults, hlc_fault_kind kind) {
+    fault_list *list = faults->list;
+    pthread_mutex_lock(&list->lock);
+    const hlc_fault_kind before = list->scope;
+    list->scope = kind;
+    pthread_mutex_unlock(&list->lock);
+    return before;
 }
 
 void hlc_faults_take(hlc_faults *faults, hlc_faults *from) {

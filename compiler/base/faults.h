@@ -12,11 +12,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
-typedef enum hlc_severity { HLC_NOTE, HLC_WARNING, HLC_ERROR } hlc_severity;
+#include "compiler/base/fault_kinds.h"
 
-/* What kind of error it is; it decides the exit status (1 for INPUT, 2 for MISUSE, 3 for RESOURCE; the highest wins
- * except that MISUSE is found before any work starts). */
-typedef enum hlc_fault_kind { HLC_FAULT_INPUT, HLC_FAULT_MISUSE, HLC_FAULT_RESOURCE } hlc_fault_kind;
+typedef enum hlc_severity { HLC_NOTE, HLC_WARNING, HLC_ERROR } hlc_severity;
 
 typedef struct hlc_faults hlc_faults;
 
@@ -30,12 +28,19 @@ void hlc_faults_destroy(hlc_faults *faults);
 void hlc_fault(hlc_faults *faults, hlc_severity severity, hlc_fault_kind kind, const char *file, const char *place,
                const char *remedy, const char *reason, ...) __attribute__((format(printf, 7, 8)));
 
+/* An error of some kind without a remedy. */
+void hlc_error(hlc_faults *faults, hlc_fault_kind kind, const char *file, const char *place, const char *reason, ...)
+    __attribute__((format(printf, 5, 6)));
 /* Short form of the commonest case: an input error without a remedy. */
 void hlc_bad_input(hlc_faults *faults, const char *file, const char *place, const char *reason, ...)
     __attribute__((format(printf, 4, 5)));
 /* An operating-system error: adds strerror(error_number) to what was being done ("cannot open"). */
 void hlc_bad_io(hlc_faults *faults, const char *file, const char *action, int error_number);
 void hlc_out_of_memory(hlc_faults *faults, const char *file, uint64_t bytes);
+
+/* From now on faults of kind INPUT that are added to the list are of this kind, until it is set again (INPUT: as they say).
+ * Answers the kind that was set before. For a list that one thread uses. */
+hlc_fault_kind hlc_faults_scope(hlc_faults *faults, hlc_fault_kind kind);
 
 /* Adds what `from` holds, in its order, with what it has only counted, and destroys it. from: NULL is harmless. */
 void hlc_faults_take(hlc_faults *faults, hlc_faults *from);

@@ -67,7 +67,7 @@ static bool refuse_missing_config(const opening *o) {
     if (o->has_config)
         return true;
     if (o->table && !o->tensors.foreign)
-        hlc_fault(o->faults, HLC_ERROR, HLC_FAULT_INPUT, o->files->weights, NULL,
+        hlc_fault(o->faults, HLC_ERROR, HLC_FAULT_NO_CONFIG, o->files->weights, NULL,
                   "put the adapter_config.json that PEFT saved beside it",
                   "there is no configuration, neither a file nor in the metadata, so the scale is not known");
     return false;
@@ -87,12 +87,13 @@ static bool resolve_targets(opening *o) {
             continue;
         char place[HLC_PLACE_SIZE];
         good = false;
-        hlc_bad_input(
-            o->faults, o->files->weights, hlc_place(place, "tensor", target->a.key.bytes, target->a.key.length),
+        hlc_error(
+            o->faults, HLC_FAULT_RANK_CONFIG, o->files->weights,
+            hlc_place(place, "tensor", target->a.key.bytes, target->a.key.length),
             "the rank is %" PRIu32 ", but the configuration says %" PRIu32 " for this module", target->rank, rank);
     }
     if (zero)
-        hlc_fault(o->faults, HLC_WARNING, HLC_FAULT_INPUT, o->config->path, NULL, NULL,
+        hlc_fault(o->faults, HLC_WARNING, HLC_FAULT_ZERO_SCALE, o->config->path, NULL, NULL,
                   "lora_alpha is 0 for some modules, so their update is zero");
     return good;
 }
@@ -140,8 +141,11 @@ hlc_adapter *hlc_adapter_open(const hlc_adapter_files *files, bool drop_extras, 
     opening o = {.files = files, .faults = faults, .drop_extras = drop_extras};
     hlc_adapter *adapter = NULL;
     o.table = hlc_safetensors_open(files->weights, faults);
+    const hlc_fault_kind before = hlc_faults_scope(faults, HLC_FAULT_CONFIG);
     bool config_good = read_config(&o);
+    hlc_faults_scope(faults, HLC_FAULT_TENSOR);
     bool tensors_good = read_tensors(&o);
+    hlc_faults_scope(faults, before);
     bool good = refuse_missing_config(&o) && config_good && tensors_good;
     good = resolve_targets(&o) && good;
     if (!good)
@@ -185,7 +189,7 @@ static bool reopen(const hlc_adapter *adapter, hlc_file *file, hlc_faults *fault
     if (is_same(adapter, file))
         return true;
     close(file->fd);
-    hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, adapter->path, NULL, "run again once the file is complete",
+    hlc_fault(faults, HLC_ERROR, HLC_FAULT_CHANGED, adapter->path, NULL, "run again once the file is complete",
               "the file was changed or replaced during the run");
     return false;
 }

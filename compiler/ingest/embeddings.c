@@ -45,8 +45,9 @@ static bool check_shape(const char *path, const char *place, uint64_t rows, uint
 
 static void report_not_finite(const char *path, const char *place, uint64_t row, uint64_t col, bool overflow,
                               hlc_faults *faults) {
-    hlc_bad_input(faults, path, place, "component %" PRIu64 " of sample %" PRIu64 " (from 0) %s", col, row,
-                  overflow ? "overflows float32" : "is not finite");
+    hlc_error(faults, HLC_FAULT_SAMPLE_NOT_FINITE, path, place,
+              "component %" PRIu64 " of sample %" PRIu64 " (from 0) %s", col, row,
+              overflow ? "overflows float32" : "is not finite");
 }
 
 static void swap_bytes(unsigned char *bytes, size_t width, size_t count) {
@@ -130,7 +131,7 @@ static bool check_norms(const char *path, const hlc_embeddings *e, hlc_faults *f
             square += (double)e->values[i * e->dim + k] * (double)e->values[i * e->dim + k];
         if (fabs(sqrt(square) - 1) <= 1e-3)
             continue;
-        hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, path, "key 'normalized'", "make the embeddings again",
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_NORMALIZATION, path, "key 'normalized'", "make the embeddings again",
                   "the file calls its samples L2-normalised, but sample %zu (from 0) has length %.6g", i, sqrt(square));
         return false;
     }

@@ -91,7 +91,7 @@ static char *weights_in_folder(const char *operand, hlc_faults *faults, bool *no
         } else if (!weights) {
             weights = path;
         } else {
-            hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, operand, NULL, "name the file",
+            hlc_fault(faults, HLC_ERROR, HLC_FAULT_AMBIGUOUS, operand, NULL, "name the file",
                       "the folder holds two adapters, %s and %s", hlc_path_last(weights), hlc_path_last(path));
             free(path);
             free(weights);
@@ -227,7 +227,7 @@ static bool find_config(const found *f, hlc_faults *faults, char **out) {
         own = NULL;
     } else if (ok && hlc_path_look(shared) != HLC_PATH_MISSING && !metadata_may_have_config(f->weights)) {
         if (f->has_company)
-            hlc_fault(faults, HLC_WARNING, HLC_FAULT_INPUT, f->weights, NULL,
+            hlc_fault(faults, HLC_WARNING, HLC_FAULT_SHARED_CONFIG, f->weights, NULL,
                       "give each its own as STEM.adapter_config.json",
                       "the folder's %s is used, which several .safetensors files share", config_name);
         *out = shared;
@@ -301,7 +301,7 @@ static const char *key_in_option(const locating *l, const char *name, bool *is_t
 }
 
 static void report_two(const candidates *c, const found *f, hlc_faults *faults) {
-    hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, f->weights, NULL, "remove or rename one of them",
+    hlc_fault(faults, HLC_ERROR, HLC_FAULT_AMBIGUOUS, f->weights, NULL, "remove or rename one of them",
               "there are two embeddings files for this adapter: %s and %s", c->paths[0], c->paths[1]);
 }
 
@@ -416,7 +416,7 @@ static void report_equal_names(const locating *l) {
         if (compare_files((uint32_t)i - 1, (uint32_t)i, l->files) != 0)
             continue;
         char name[HLC_PLACE_SIZE];
-        hlc_fault(l->faults, HLC_ERROR, HLC_FAULT_INPUT, files->weights, NULL, "rename one of them",
+        hlc_fault(l->faults, HLC_ERROR, HLC_FAULT_SAME_NAME, files->weights, NULL, "rename one of them",
                   "the %s is also that of %s", hlc_place(name, "name", files->name.bytes, files->name.length),
                   before->weights);
     }

@@ -11,7 +11,7 @@ static bool refuse_second(const hlc_safetensors *table, const hlc_string *first,
     }
     char place[HLC_PLACE_SIZE], other[HLC_PLACE_SIZE];
     hlc_place(place, "metadata key", first->bytes, first->length);
-    hlc_bad_input(faults, table->path, place, "there is a second configuration, under %s",
+    hlc_error(faults, HLC_FAULT_AMBIGUOUS, table->path, place, "there is a second configuration, under %s",
                   hlc_place(other, "metadata key", key.bytes, key.length));
     hlc_string_free(&key);
     return false;

@@ -27,36 +27,39 @@ typedef struct config_reader {
     size_t pattern_bytes; /* of all compiled patterns */
 } config_reader;
 
-static void add_fault(const hlc_peft_config *config, hlc_faults *faults, hlc_severity severity, const char *key,
-                      const char *remedy, const char *reason) {
+static void add_fault(const hlc_peft_config *config, hlc_faults *faults, hlc_severity severity, hlc_fault_kind kind,
+                      const char *key, const char *remedy, const char *reason) {
     char place[2 * HLC_PLACE_SIZE], key_place[HLC_PLACE_SIZE] = "";
     if (key)
         hlc_place(key_place, "key", key, strlen(key));
     snprintf(place, sizeof place, "%s%s%s", config->within ? config->within : "", config->within && key ? ", " : "",
              key_place);
-    hlc_fault(faults, severity, HLC_FAULT_INPUT, config->path, place[0] ? place : NULL, remedy, "%s", reason);
+    hlc_fault(faults, severity, kind, config->path, place[0] ? place : NULL, remedy, "%s", reason);
 }
 
-static void refuse(config_reader *reader, const char *key, const char *remedy, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-static void refuse(config_reader *reader, const char *key, const char *remedy, const char *format, ...) {
+static void refuse_as(config_reader *reader, hlc_fault_kind kind, const char *key, const char *remedy,
+                      const char *format, ...) __attribute__((format(printf, 5, 6)));
+static void refuse_as(config_reader *reader, hlc_fault_kind kind, const char *key, const char *remedy,
+                      const char *format, ...) {
     char reason[512];
     va_list arguments;
     va_start(arguments, format);
     if (vsnprintf(reason, sizeof reason, format, arguments) < 0)
         reason[0] = '\0';
     va_end(arguments);
-    add_fault(reader->config, reader->faults, HLC_ERROR, key, remedy, reason);
+    add_fault(reader->config, reader->faults, HLC_ERROR, kind, key, remedy, reason);
     reader->config->state = HLC_CONFIG_FAULTY;
     reader->refusals++;
 }
 
+#define refuse(reader, ...) refuse_as(reader, HLC_FAULT_CONFIG, __VA_ARGS__)
+
 /* Something that is no low-rank update: an error, or a warning where it is dropped. */
 static void extra(config_reader *reader, const char *key, const char *what) {
     if (!reader->drop_extras)
-        refuse(reader, key, drop_remedy, "%s", what);
+        refuse_as(reader, HLC_FAULT_CONFIG_EXTRAS, key, drop_remedy, "%s", what);
     else
-        add_fault(reader->config, reader->faults, HLC_WARNING, key, NULL, what);
+        add_fault(reader->config, reader->faults, HLC_WARNING, HLC_FAULT_CONFIG_EXTRAS, key, NULL, what);
 }
 
 /* Null, false, and what is empty say that a feature is not used. */
@@ -197,14 +200,15 @@ static void read_initialisation(config_reader *reader, const char *key, const js
             return;
     for (size_t i = 0; i < sizeof mutating / sizeof *mutating; i++)
         if (strncasecmp(name, mutating[i], strlen(mutating[i])) == 0) {
-            refuse(reader, key,
-                   "save it with PEFT's path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
-                   "the initialisation '%s' changes the base model's weights, so these A and B do not fit the original",
-                   mutating[i]);
+            refuse_as(
+                reader, HLC_FAULT_CHANGED_BASE, key,
+                "save it with PEFT's path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
+                "the initialisation '%s' changes the base model's weights, so these A and B do not fit the original",
+                mutating[i]);
             return;
         }
     char place[HLC_PLACE_SIZE];
-    refuse(reader, key, NULL, "the %s is not known; it may change the base model's weights",
+    refuse_as(reader, HLC_FAULT_CHANGED_BASE, key, NULL, "the %s is not known; it may change the base model's weights",
            hlc_place(place, "initialisation", name, json_string_length(value)));
 }
 
@@ -252,28 +256,31 @@ static void read_lora_bias(config_reader *reader, const char *key, const json_t 
 
 /* Features that make the update something else than s B A, or say that it is stored in another way. */
 static const struct {
+    hlc_fault_kind kind;
     const char *key, *reason, *remedy;
 } refused[] = {
-    {"use_dora", "DoRA's update is not low-rank without the base model's weights", "train it without use_dora"},
-    {"layer_replication", "layers of the base model are replicated, which a pool cannot say", NULL},
-    {"alora_invocation_tokens", "an activated LoRA acts on some tokens only, which a pool cannot say", NULL},
-    {"kasa_config", "KaSA's update is not s B A", NULL},
-    {"arrow_config", "this is a router over other adapters", "compile those adapters"},
-    {"enable_lora", "adapters with enable_lora, of PEFT before 0.3, are not supported",
+    {HLC_FAULT_DORA, "use_dora", "DoRA's update is not low-rank without the base model's weights",
+     "train it without use_dora"},
+    {HLC_FAULT_FEATURE, "layer_replication", "layers of the base model are replicated, which a pool cannot say", NULL},
+    {HLC_FAULT_FEATURE, "alora_invocation_tokens", "an activated LoRA acts on some tokens only, which a pool cannot say",
+     NULL},
+    {HLC_FAULT_FEATURE, "kasa_config", "KaSA's update is not s B A", NULL},
+    {HLC_FAULT_FEATURE, "arrow_config", "this is a router over other adapters", "compile those adapters"},
+    {HLC_FAULT_FEATURE, "enable_lora", "adapters with enable_lora, of PEFT before 0.3, are not supported",
      "load and save it with a newer PEFT"},
-    {"megatron_config", "adapters of Megatron's parallel layers are not supported", NULL},
-    {"use_qalora", "QA-LoRA's A acts on groups of inputs; this is not supported yet", NULL},
-    {"use_bdlora", "block-diagonal LoRA is not supported yet", NULL},
-    {"velora_config", "VeLoRA is not supported yet", NULL},
-    {"monteclora_config", "MonteCLoRA is not supported yet", NULL},
-    {"target_parameters", "LoRA on parameters (fused experts) is not supported yet", NULL},
+    {HLC_FAULT_FEATURE, "megatron_config", "adapters of Megatron's parallel layers are not supported", NULL},
+    {HLC_FAULT_FEATURE, "use_qalora", "QA-LoRA's A acts on groups of inputs; this is not supported yet", NULL},
+    {HLC_FAULT_FEATURE, "use_bdlora", "block-diagonal LoRA is not supported yet", NULL},
+    {HLC_FAULT_FEATURE, "velora_config", "VeLoRA is not supported yet", NULL},
+    {HLC_FAULT_FEATURE, "monteclora_config", "MonteCLoRA is not supported yet", NULL},
+    {HLC_FAULT_FEATURE, "target_parameters", "LoRA on parameters (fused experts) is not supported yet", NULL},
 };
 
 static bool refuse_feature(config_reader *reader, const char *key, const json_t *value) {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (strcmp(key, refused[i].key) == 0) {
             if (is_set(value))
-                refuse(reader, key, refused[i].remedy, "%s", refused[i].reason);
+                refuse_as(reader, refused[i].kind, key, refused[i].remedy, "%s", refused[i].reason);
             return true;
         }
     return false;
@@ -318,7 +325,8 @@ static void read_field(config_reader *reader, const char *key, const json_t *val
         if (strcmp(key, ignored[i]) == 0)
             return;
     if (reader->unknown++ < MOST_UNKNOWN)
-        add_fault(reader->config, reader->faults, HLC_WARNING, key, NULL, "the key is not known and ignored");
+        add_fault(reader->config, reader->faults, HLC_WARNING, HLC_FAULT_UNKNOWN_KEY, key, NULL,
+                  "the key is not known and ignored");
 }
 
 /* ---- The whole ---- */
@@ -336,17 +344,21 @@ static bool check_type(config_reader *reader) {
     char place[HLC_PLACE_SIZE];
     if (json_object_get(reader->config->root, "fine_tune_type") ||
         json_object_get(reader->config->root, "lora_parameters"))
-        refuse(reader, NULL, NULL, "this is the configuration of an MLX adapter; that dialect is not supported yet");
+        refuse_as(reader, HLC_FAULT_METHOD, NULL, NULL,
+                  "this is the configuration of an MLX adapter; that dialect is not supported yet");
     else if (!type)
-        refuse(reader, "peft_type", NULL, "the key is missing: this is no adapter_config.json of PEFT");
+        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL,
+                  "the key is missing: this is no adapter_config.json of PEFT");
     else if (!json_is_string(type))
-        refuse(reader, "peft_type", NULL, "the value must be a string");
+        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "the value must be a string");
     else if (strcmp(name, "ADALORA") == 0)
-        refuse(reader, "peft_type", NULL, "AdaLoRA is not supported yet");
+        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "AdaLoRA is not supported yet");
     else if (strcmp(name, "XLORA") == 0)
-        refuse(reader, "peft_type", "compile the adapters that it mixes", "X-LoRA is a mixture of other adapters");
+        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", "compile the adapters that it mixes",
+                  "X-LoRA is a mixture of other adapters");
     else
-        refuse(reader, "peft_type", NULL, "the adapter's %s is not LoRA", hlc_place(place, "type", name, strlen(name)));
+        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "the adapter's %s is not LoRA",
+                  hlc_place(place, "type", name, strlen(name)));
     return fail_as_foreign(reader);
 }
 
@@ -354,7 +366,8 @@ static void json_refuse(config_reader *reader, size_t at, const char *reason) {
     char place[2 * HLC_PLACE_SIZE];
     snprintf(place, sizeof place, "%s%sbyte %zu", reader->config->within ? reader->config->within : "",
              reader->config->within ? ", " : "", at);
-    hlc_bad_input(reader->faults, reader->config->path, place, "the configuration is not readable JSON: %s", reason);
+    hlc_error(reader->faults, HLC_FAULT_CONFIG_JSON, reader->config->path, place,
+              "the configuration is not readable JSON: %s", reason);
     fail_as_foreign(reader);
 }
 
@@ -406,7 +419,7 @@ static void read_all(config_reader *reader, const hlc_string *text) {
     if (reader->unknown > MOST_UNKNOWN) {
         char reason[64];
         snprintf(reason, sizeof reason, "and %zu more unknown keys", reader->unknown - MOST_UNKNOWN);
-        add_fault(config, reader->faults, HLC_WARNING, NULL, NULL, reason);
+        add_fault(config, reader->faults, HLC_WARNING, HLC_FAULT_UNKNOWN_KEY, NULL, NULL, reason);
     }
 }
 
@@ -457,7 +470,7 @@ static void give_up(hlc_peft_config *config, const char *key, const hlc_key_patt
     hlc_place(place, "pattern", pattern->text, pattern->length);
     snprintf(reason, sizeof reason, "%s: %s", place,
              match == HLC_MATCH_SPENT ? "all patterns together need too many steps" : "it needs too many steps");
-    add_fault(config, faults, HLC_ERROR, key, "write simpler patterns", reason);
+    add_fault(config, faults, HLC_ERROR, HLC_FAULT_CONFIG, key, "write simpler patterns", reason);
 }
 
 /* As in PEFT: the first pattern that matches, else the entry whose key is the path itself, else the general value. */

@@ -162,7 +162,7 @@ static void warn(const hlc_peft_config *config, const char *key, const disagreem
     char place[2 * HLC_PLACE_SIZE], key_place[HLC_PLACE_SIZE], name[HLC_PLACE_SIZE];
     snprintf(place, sizeof place, "%s%s%s", config->within ? config->within : "", config->within ? ", " : "",
              hlc_place(key_place, "key", key, strlen(key)));
-    hlc_fault(faults, HLC_WARNING, HLC_FAULT_INPUT, config->path, place, NULL, "%s: %zu, such as %s", what, d->count,
+    hlc_fault(faults, HLC_WARNING, HLC_FAULT_COVERAGE, config->path, place, NULL, "%s: %zu, such as %s", what, d->count,
               hlc_place(name, "module", d->first, d->first_length));
 }
 

@@ -40,6 +40,24 @@ const char *hlc_part_reason(hlc_key_part part) {
     return parts[part].reason;
 }
 
+hlc_fault_kind hlc_part_kind(hlc_key_part part) {
+    switch (part) {
+    case HLC_PART_SAVED_EMBEDDING:
+        return HLC_FAULT_VOCABULARY;
+    case HLC_PART_DORA:
+        return HLC_FAULT_DORA;
+    case HLC_PART_A:
+    case HLC_PART_B:
+    case HLC_PART_NAMELESS:
+    case HLC_PART_NAMED:
+        return HLC_FAULT_TENSOR;
+    default:
+        return hlc_part_is_extra(part)     ? HLC_FAULT_EXTRAS
+               : hlc_part_is_foreign(part) ? HLC_FAULT_OTHER_METHOD
+                                           : HLC_FAULT_UNSUPPORTED;
+    }
+}
+
 const char *hlc_part_remedy(hlc_key_part part) {
     return parts[part].remedy;
 }

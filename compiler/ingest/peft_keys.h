@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "compiler/base/fault_kinds.h"
+
 typedef enum hlc_key_part {
     /* X.lora_A.weight and X.lora_B.weight. */
     HLC_PART_A,
@@ -52,6 +54,8 @@ static inline bool hlc_part_is_foreign(hlc_key_part part) {
 
 /* What it is and why it is refused: a sentence about tensors of this part. Static storage. */
 const char *hlc_part_reason(hlc_key_part part);
+/* What a fault of such a tensor is. */
+hlc_fault_kind hlc_part_kind(hlc_key_part part);
 /* NULL where there is none. */
 const char *hlc_part_remedy(hlc_key_part part);
 

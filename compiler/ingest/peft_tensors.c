@@ -33,16 +33,17 @@ typedef struct collection {
     hlc_peft_tensors *out;
 } collection;
 
-static void tensor_fault(collection *c, const hlc_tensor *tensor, const char *remedy, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-static void tensor_fault(collection *c, const hlc_tensor *tensor, const char *remedy, const char *format, ...) {
+static void tensor_fault(collection *c, hlc_fault_kind kind, const hlc_tensor *tensor, const char *remedy,
+                         const char *format, ...) __attribute__((format(printf, 5, 6)));
+static void tensor_fault(collection *c, hlc_fault_kind kind, const hlc_tensor *tensor, const char *remedy,
+                         const char *format, ...) {
     char place[HLC_PLACE_SIZE], reason[2 * HLC_PLACE_SIZE + 256];
     va_list arguments;
     va_start(arguments, format);
     if (vsnprintf(reason, sizeof reason, format, arguments) < 0)
         reason[0] = '\0';
     va_end(arguments);
-    hlc_fault(c->faults, HLC_ERROR, HLC_FAULT_INPUT, c->table->path,
+    hlc_fault(c->faults, HLC_ERROR, kind, c->table->path,
               hlc_place(place, "tensor", tensor->name, tensor->name_length), remedy, "%s", reason);
     c->out->good = false;
 }
@@ -74,7 +75,8 @@ static void refuse_part(collection *c, hlc_key_part part) {
     char others[64] = "";
     if (c->counts[part] > 1)
         snprintf(others, sizeof others, " (and %zu more such tensors)", c->counts[part] - 1);
-    tensor_fault(c, first, hlc_part_remedy(part), "%s%s%s%s", hlc_part_reason(part), tuner ? " but a weight of " : "",
+    tensor_fault(c, hlc_part_kind(part), first, hlc_part_remedy(part),
+                 "%s%s%s%s", hlc_part_reason(part), tuner ? " but a weight of " : "",
                  tuner ? tuner : "", others);
 }
 
@@ -96,9 +98,9 @@ static void treat_extras(collection *c) {
         if (!hlc_part_is_extra(part))
             continue;
         if (!c->drop_extras)
-            tensor_fault(c, tensor, hlc_part_remedy(part), "%s", hlc_part_reason(part));
+            tensor_fault(c, hlc_part_kind(part), tensor, hlc_part_remedy(part), "%s", hlc_part_reason(part));
         else
-            hlc_fault(c->faults, HLC_WARNING, HLC_FAULT_INPUT, c->table->path,
+            hlc_fault(c->faults, HLC_WARNING, hlc_part_kind(part), c->table->path,
                       hlc_place(place, "tensor", tensor->name, tensor->name_length), NULL, "left out: %s",
                       hlc_part_reason(part));
     }
@@ -115,9 +117,9 @@ static void refuse_without_lora(collection *c) {
     size_t count = c->table->count;
     c->out->good = false;
     if (count == 0)
-        hlc_bad_input(c->faults, c->table->path, NULL, "the file holds no tensor, so no LoRA weight");
+        hlc_error(c->faults, HLC_FAULT_NO_LORA, c->table->path, NULL, "the file holds no tensor, so no LoRA weight");
     else
-        hlc_fault(c->faults, HLC_ERROR, HLC_FAULT_INPUT, c->table->path, NULL, "give the adapter, not the model",
+        hlc_fault(c->faults, HLC_ERROR, HLC_FAULT_NO_LORA, c->table->path, NULL, "give the adapter, not the model",
                   "none of the file's %zu tensors is a LoRA weight", count);
 }
 
@@ -141,7 +143,8 @@ static bool check_dtype(collection *c, const half *h) {
     const hlc_tensor *tensor = tensor_of(c, h);
     if (hlc_tensor_dtype_weight(tensor->dtype) != HLF_DTYPE_NONE)
         return true;
-    tensor_fault(c, tensor, NULL, "the type %s is none of a LoRA weight: F16, BF16, F32 and F64 are read",
+    tensor_fault(c, HLC_FAULT_TENSOR, tensor, NULL,
+                 "the type %s is none of a LoRA weight: F16, BF16, F32 and F64 are read",
                  hlc_tensor_dtype_name(tensor->dtype));
     return false;
 }
@@ -152,12 +155,13 @@ static void refuse_dimensions(collection *c, const half *h, const half *other) {
     char shape[HLC_SHAPE_SIZE];
     hlc_tensor_shape_text(c->table, tensor, shape);
     if (tensor->dims < 3)
-        tensor_fault(c, tensor, NULL, "shape %s is no matrix", shape);
+        tensor_fault(c, HLC_FAULT_TENSOR, tensor, NULL, "shape %s is no matrix", shape);
     else if (h->is_b && other && tensor_of(c, other)->dims == 2)
-        tensor_fault(c, tensor, "load and save the adapter with a newer PEFT",
+        tensor_fault(c, HLC_FAULT_TENSOR, tensor, "load and save the adapter with a newer PEFT",
                      "shape %s is that of enable_lora, of PEFT before 0.3, which is not supported", shape);
     else
-        tensor_fault(c, tensor, NULL, "shape %s is that of an adapted convolution, which is not supported yet", shape);
+        tensor_fault(c, HLC_FAULT_TENSOR, tensor, NULL,
+                     "shape %s is that of an adapted convolution, which is not supported yet", shape);
 }
 
 /* Reads a half's shape: rank and the dimension of the module on its side. */
@@ -173,13 +177,15 @@ static bool read_shape(collection *c, const half *h, const half *other, uint64_t
     *dimension = shape[!h->is_b];
     hlc_tensor_shape_text(c->table, tensor, text);
     if (*rank == 0)
-        tensor_fault(c, tensor, NULL, "shape %s has rank 0", text);
+        tensor_fault(c, HLC_FAULT_TENSOR, tensor, NULL, "shape %s has rank 0", text);
     else if (*dimension == 0)
-        tensor_fault(c, tensor, NULL, "shape %s has no %s", text, h->is_b ? "outputs" : "inputs");
+        tensor_fault(c, HLC_FAULT_TENSOR, tensor, NULL, "shape %s has no %s", text, h->is_b ? "outputs" : "inputs");
     else if (*rank > HLC_MOST_RANK)
-        tensor_fault(c, tensor, NULL, "shape %s has rank %" PRIu64 "; at most %d is read", text, *rank, HLC_MOST_RANK);
+        tensor_fault(c, HLC_FAULT_TENSOR, tensor, NULL,
+                     "shape %s has rank %" PRIu64 "; at most %d is read", text, *rank, HLC_MOST_RANK);
     else if (*dimension > most_dimension)
-        tensor_fault(c, tensor, NULL, "shape %s has a dimension above %" PRIu64, text, most_dimension);
+        tensor_fault(c, HLC_FAULT_TENSOR, tensor, NULL,
+                     "shape %s has a dimension above %" PRIu64, text, most_dimension);
     else
         return true;
     return false;
@@ -209,7 +215,7 @@ static bool add_pair(collection *c, const half *a, const half *b) {
     if (!a_good || !b_good)
         return true;
     if (a_rank != b_rank) {
-        tensor_fault(c, tensor_of(c, a), NULL,
+        tensor_fault(c, HLC_FAULT_RANKS_DIFFER, tensor_of(c, a), NULL,
                      "lora_A has %" PRIu64 " rows but the module's lora_B has %" PRIu64 " columns", a_rank, b_rank);
         return true;
     }
@@ -234,11 +240,12 @@ static bool add_module(collection *c, const uint32_t *group, size_t size) {
             continue;
         char place[HLC_PLACE_SIZE];
         repeated = true;
-        tensor_fault(c, tensor_of(c, h), NULL, "the module has a second %s, %s", side(h),
+        tensor_fault(c, HLC_FAULT_TWICE, tensor_of(c, h), NULL, "the module has a second %s, %s", side(h),
                      hlc_place(place, "besides", tensor_of(c, before)->name, tensor_of(c, before)->name_length));
     }
     if (first->module_length > MOST_MODULE_BYTES) {
-        tensor_fault(c, tensor_of(c, first), NULL, "the module's path has %u bytes; at most %d are read",
+        tensor_fault(c, HLC_FAULT_TENSOR, tensor_of(c, first), NULL,
+                     "the module's path has %u bytes; at most %d are read",
                      first->module_length, MOST_MODULE_BYTES);
         return true;
     }
@@ -246,7 +253,8 @@ static bool add_module(collection *c, const uint32_t *group, size_t size) {
         return true;
     if (size == 2)
         return add_pair(c, first, &c->halves[group[1]]);
-    tensor_fault(c, tensor_of(c, first), "save the adapter again: it is not complete", "the module has %s but no %s",
+    tensor_fault(c, HLC_FAULT_HALF, tensor_of(c, first),
+                 "save the adapter again: it is not complete", "the module has %s but no %s",
                  side(first), first->is_b ? "lora_A" : "lora_B");
     return true;
 }

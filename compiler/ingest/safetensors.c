@@ -119,7 +119,7 @@ static bool sort_names(hlc_safetensors *table, hlc_table_faults *report) {
 }
 
 static void report_foreign(const hlc_safetensors *table, const hlc_foreign *foreign, hlc_faults *faults) {
-    hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, table->path, NULL, foreign->remedy,
+    hlc_fault(faults, HLC_ERROR, HLC_FAULT_FOREIGN_FILE, table->path, NULL, foreign->remedy,
               "this is no safetensors file but %s", foreign->what);
 }
 
@@ -132,7 +132,7 @@ static void name_foreign_content(const hlc_safetensors *table, hlc_faults *fault
     if (hlc_foreign_content(head, length, &foreign))
         report_foreign(table, &foreign, faults);
     else
-        hlc_bad_input(faults, table->path, "byte 0", "%s", otherwise);
+        hlc_error(faults, HLC_FAULT_HEADER, table->path, "byte 0", "%s", otherwise);
 }
 
 /* Reads the length of the header and the header. */
@@ -141,7 +141,7 @@ static bool read_header(hlc_safetensors *table, hlc_faults *faults) {
     unsigned char field[LENGTH_FIELD];
     uint64_t size = table->file.size, length = 0;
     if (size == 0) {
-        hlc_bad_input(faults, table->path, NULL, "the file is empty");
+        hlc_error(faults, HLC_FAULT_HEADER, table->path, NULL, "the file is empty");
         return false;
     }
     if (size >= LENGTH_FIELD) {
@@ -235,7 +235,8 @@ hlc_safetensors *hlc_safetensors_open(const char *path, hlc_faults *faults) {
 hlc_safetensors *hlc_safetensors_of_header(const char *path, const hlc_string *header, uint64_t file_size,
                                            hlc_faults *faults) {
     if (header->length == 0 || header->length > MOST_HEADER || file_size < LENGTH_FIELD + header->length) {
-        hlc_bad_input(faults, path, NULL, "a safetensors header of %zu bytes cannot be that of a file of %" PRIu64,
+        hlc_error(faults, HLC_FAULT_HEADER, path, NULL,
+                  "a safetensors header of %zu bytes cannot be that of a file of %" PRIu64,
                       header->length, file_size);
         return NULL;
     }
@@ -342,7 +343,8 @@ bool hlc_metadata_find(const hlc_safetensors *table, const char *key, hlc_string
             continue;
         if (out->bytes) {
             char place[HLC_PLACE_SIZE];
-            hlc_bad_input(faults, table->path, hlc_place(place, "metadata key", key, strlen(key)), "it stands twice");
+            hlc_error(faults, HLC_FAULT_HEADER, table->path, hlc_place(place, "metadata key", key, strlen(key)),
+                      "it stands twice");
             hlc_string_free(out);
             return false;
         }

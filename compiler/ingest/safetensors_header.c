@@ -20,7 +20,7 @@ void hlc_table_fault(hlc_table_faults *report, const char *name, size_t length, 
     if (vsnprintf(text, sizeof text, reason, arguments) < 0)
         text[0] = '\0';
     va_end(arguments);
-    hlc_bad_input(report->faults, report->path, hlc_place(place, "tensor", name, length), "%s", text);
+    hlc_error(report->faults, report->kind, report->path, hlc_place(place, "tensor", name, length), "%s", text);
 }
 
 void hlc_file_fault(hlc_table_faults *report, const char *place, const char *reason, ...) {
@@ -31,12 +31,12 @@ void hlc_file_fault(hlc_table_faults *report, const char *place, const char *rea
         text[0] = '\0';
     va_end(arguments);
     report->broken = true;
-    hlc_bad_input(report->faults, report->path, place, "%s", text);
+    hlc_error(report->faults, report->kind, report->path, place, "%s", text);
 }
 
 void hlc_table_faults_finish(const hlc_table_faults *report) {
     if (report->count > FAULTS_SHOWN)
-        hlc_bad_input(report->faults, report->path, NULL, "and %zu more faults of its tensors",
+        hlc_error(report->faults, report->kind, report->path, NULL, "and %zu more faults of its tensors",
                       report->count - FAULTS_SHOWN);
 }
 
@@ -272,6 +272,7 @@ static bool key_characters(header_reader *reader, const char **name, size_t *len
 }
 
 bool hlc_safetensors_parse(hlc_safetensors *table, hlc_table_faults *report) {
+    report->kind = HLC_FAULT_HEADER;
     header_reader reader = {.table = table, .report = report};
     hlc_json_scan *scan = &reader.scan;
     hlc_json_start(scan, table->header.bytes, table->header.length);

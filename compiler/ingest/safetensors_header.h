@@ -8,8 +8,9 @@
 typedef struct hlc_table_faults {
     const char *path;
     hlc_faults *faults;
-    size_t count; /* of tensors' faults, shown or not */
-    bool broken;  /* a fault of the file itself was added */
+    hlc_fault_kind kind; /* of the faults that are found at present */
+    size_t count;        /* of tensors' faults, shown or not */
+    bool broken;         /* a fault of the file itself was added */
 } hlc_table_faults;
 
 void hlc_table_fault(hlc_table_faults *report, const char *name, size_t length, const char *reason, ...)

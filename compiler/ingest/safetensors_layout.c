@@ -77,6 +77,7 @@ bool hlc_safetensors_check_layout(const hlc_safetensors *table, hlc_table_faults
         return false;
     }
     uint64_t end = 0;
+    report->kind = HLC_FAULT_LAYOUT;
     for (size_t i = 0; i < table->count; i++) {
         const hlc_tensor *tensor = &table->tensors[order[i]];
         check_place(tensor, i == 0, end, report);
