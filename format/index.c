@@ -375,9 +375,44 @@ static hl_status check_pool(const open_context *c) {
     return HL_OK;
 }
 
+/* channels, kernel sizes (as many as dimensions, then zeros up to three), groups. */
+static bool convolution_ok(const hlf_module_record *module, uint32_t dimensions) {
+    const uint32_t *g = module->geometry;
+    uint64_t patch = g[0];
+    for (uint32_t i = 1; i <= 3; i++) {
+        if (i <= dimensions ? !hlf_mul(patch, g[i], &patch) : g[i] != 0) {
+            return false;
+        }
+    }
+    return patch > 0 && patch == module->d_in && g[4] > 0 && g[0] % g[4] == 0 && module->d_out % g[4] == 0;
+}
+
+static bool geometry_ok(const hlf_module_record *module) {
+    static const uint32_t used[] = {[HLF_MODULE_LINEAR] = 0, [HLF_MODULE_EMBEDDING] = 0,     [HLF_MODULE_CONV1D] = 5,
+                                    [HLF_MODULE_CONV2D] = 5, [HLF_MODULE_CONV3D] = 5,        [HLF_MODULE_ATTENTION_QKV] = 1,
+                                    [HLF_MODULE_EXPERTS] = 2};
+    const uint32_t *g = module->geometry;
+    for (uint32_t i = used[module->kind]; i < HLF_GEOMETRY; i++) {
+        if (g[i]) {
+            return false;
+        }
+    }
+    switch (module->kind) {
+    case HLF_MODULE_CONV1D:
+    case HLF_MODULE_CONV2D:
+    case HLF_MODULE_CONV3D:
+        return convolution_ok(module, module->kind - HLF_MODULE_CONV1D + 1);
+    case HLF_MODULE_ATTENTION_QKV:
+        return g[0] == 3 && module->d_out % g[0] == 0;
+    case HLF_MODULE_EXPERTS:
+        return g[0] >= 2 && g[1] < g[0];
+    default:
+        return true;
+    }
+}
+
 static hl_status check_modules(const open_context *c) {
     const hlf_index *index = c->index;
-    static const uint32_t no_geometry[HLF_GEOMETRY] = {0};
     hlf_module_record module, previous = {0};
     for (uint32_t i = 0; i < index->modules; i++) {
         hlf_index_module(index, i, &module);
@@ -391,11 +426,11 @@ static hl_status check_modules(const open_context *c) {
         if (module.kind > HLF_MODULE_KIND_LAST) {
             return bad(c, HLF_SECTION_MODULES, i, "unknown kind of module");
         }
-        if (module.kind == HLF_MODULE_LINEAR && memcmp(module.geometry, no_geometry, sizeof no_geometry) != 0) {
-            return bad(c, HLF_SECTION_MODULES, i, "a linear module with a geometry");
-        }
         if (module.d_in == 0 || module.d_out == 0 || module.d_in > c->limits->max_width || module.d_out > c->limits->max_width) {
             return bad(c, HLF_SECTION_MODULES, i, "a width is zero or over the limit");
+        }
+        if (!geometry_ok(&module)) {
+            return bad(c, HLF_SECTION_MODULES, i, "a geometry that its kind and widths cannot have");
         }
         previous = module;
     }

@@ -192,8 +192,8 @@ static void check_samples(const hlc_adapter_files *files, bool adapter_good, hlc
 }
 
 static void check_adapter(const hlc_validation *validation, hlc_subject *subject) {
-    hlc_adapter *adapter =
-        hlc_adapter_open(subject->files, validation->drop_extras, list_of(subject, HLC_CHECK_ADAPTER));
+    const hlc_ingest_options ingest = {.drop_extras = validation->drop_extras};
+    hlc_adapter *adapter = hlc_adapter_open(subject->files, &ingest, list_of(subject, HLC_CHECK_ADAPTER));
     if (adapter && validation->deep) {
         check_weights(adapter, list_of(subject, HLC_CHECK_WEIGHTS));
     }

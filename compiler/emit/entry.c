@@ -17,7 +17,8 @@ typedef struct rows {
 } rows;
 
 /* `turn`: the components are the columns of the file's matrix. */
-static bool read_rows(const hlc_adapter *adapter, const hlc_matrix_source *source, bool turn, rows *out, hlc_faults *faults) {
+static bool read_rows(const hlc_adapter *adapter, const hlc_matrix_source *source, bool turn, hlc_tensor_cache *cache, rows *out,
+                      hlc_faults *faults) {
     const size_t element = hlf_dtype_size(source->dtype);
     out->count = turn ? source->cols : source->rows;
     out->width = turn ? source->rows : source->cols;
@@ -29,14 +30,14 @@ static bool read_rows(const hlc_adapter *adapter, const hlc_matrix_source *sourc
         return false;
     }
     if (!turn) {
-        return hlc_adapter_read(adapter, source, out->bytes, faults);
+        return hlc_adapter_read(adapter, source, cache, out->bytes, faults);
     }
     void *as_stored = malloc(out->size);
     if (!as_stored) {
         hlc_out_of_memory(faults, adapter->path, out->size);
         return false;
     }
-    bool good = hlc_adapter_read(adapter, source, as_stored, faults);
+    bool good = hlc_adapter_read(adapter, source, cache, as_stored, faults);
     if (good) {
         hlc_transpose(out->bytes, as_stored, source->rows, source->cols, element);
     }
@@ -167,7 +168,7 @@ static bool make_components(const hlc_compile_options *options, const hlc_target
 }
 
 hlc_coded_entry *hlc_code_entry(const hlc_compile_options *options, const hlc_inputs *inputs, const hlc_plan_entry *entry,
-                                hlc_encoder *encoder) {
+                                hlc_encoder *encoder, hlc_tensor_cache *cache) {
     const hlc_adapter *adapter = inputs->adapters[entry->adapter];
     const hlc_target *target = entry->target;
     rows a = {0}, bt = {0};
@@ -178,8 +179,8 @@ hlc_coded_entry *hlc_code_entry(const hlc_compile_options *options, const hlc_in
     }
     hlc_faults *faults = out->faults;
     bool good = false;
-    if (!read_rows(adapter, &target->a, target->a.transposed, &a, faults) ||
-        !read_rows(adapter, &target->b, !target->b.transposed, &bt, faults)) {
+    if (!read_rows(adapter, &target->a, target->a.transposed, cache, &a, faults) ||
+        !read_rows(adapter, &target->b, !target->b.transposed, cache, &bt, faults)) {
         goto done;
     }
     hlf_sha256_bytes(a.bytes, a.size, out->sha256_a);

@@ -20,9 +20,9 @@ typedef struct hlc_coded_entry {
     bool non_finite; /* a weight is NaN or infinite (raw components only: svd refuses it) */
 } hlc_coded_entry;
 
-/* NULL only when memory is out. Safe from several threads, each with its own encoder. */
+/* NULL only when memory is out. Safe from several threads, each with its own encoder and cache. */
 hlc_coded_entry *hlc_code_entry(const hlc_compile_options *options, const hlc_inputs *inputs, const hlc_plan_entry *entry,
-                                hlc_encoder *encoder);
+                                hlc_encoder *encoder, hlc_tensor_cache *cache);
 void hlc_coded_entry_free(hlc_coded_entry *entry);
 
 #endif

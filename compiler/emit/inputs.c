@@ -21,7 +21,8 @@ static void open_one(void *context, size_t i, size_t worker) {
     const open_job *job = context;
     hlc_inputs *inputs = job->inputs;
     const hlc_adapter_files *files = &inputs->files[i];
-    inputs->adapters[i] = hlc_adapter_open(files, job->options->drop_extras, job->found[i]);
+    const hlc_ingest_options ingest = {.drop_extras = job->options->drop_extras};
+    inputs->adapters[i] = hlc_adapter_open(files, &ingest, job->found[i]);
     if (files->embeddings) {
         inputs->embeddings[i] = hlc_embeddings_read(files->embeddings, files->embeddings_key, job->found[i]);
     }
@@ -68,14 +69,39 @@ static bool same_module(const hlc_module *module, const hlc_target *target) {
            memcmp(module->name.bytes, target->module.bytes, target->module.length) == 0;
 }
 
-static void report_shape(const hlc_inputs *inputs, const hlc_module *module, const named_target *named, hlc_faults *faults) {
-    char place[HLC_PLACE_SIZE];
+static bool same_form(const hlc_module *module, const hlc_target *target) {
+    return module->d_in == target->d_in && module->d_out == target->d_out && module->kind == target->kind &&
+           memcmp(module->geometry, target->geometry, sizeof module->geometry) == 0;
+}
+
+/* "a convolution [3, 3, 3, 0, 1] of 27 -> 8"; kinds without a geometry: "a linear layer of 4 -> 8". */
+enum { FORM_SIZE = 192 };
+static const char *form_text(hlc_module_kind kind, const uint32_t *geometry, uint64_t d_in, uint64_t d_out, char buffer[FORM_SIZE]) {
+    static const char *const names[] = {"a linear layer",   "an embedding",     "a 1-D convolution", "a 2-D convolution",
+                                        "a 3-D convolution", "packed attention", "an expert"};
+    static const int used[] = {0, 0, 5, 5, 5, 1, 2};
+    int at = snprintf(buffer, FORM_SIZE, "%s", names[kind]);
+    for (int i = 0; i < used[kind]; i++) {
+        at += snprintf(buffer + at, FORM_SIZE - (size_t)at, "%s%u%s", i ? ", " : " [", geometry[i], i + 1 == used[kind] ? "]" : "");
+    }
+    snprintf(buffer + at, FORM_SIZE - (size_t)at, " of %llu -> %llu", (unsigned long long)d_in, (unsigned long long)d_out);
+    return buffer;
+}
+
+static void report_form(const hlc_inputs *inputs, const hlc_module *module, const named_target *named, hlc_faults *faults) {
+    char place[HLC_PLACE_SIZE], here[FORM_SIZE], there[FORM_SIZE];
     const hlc_target *target = named->target;
-    hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, inputs->adapters[named->adapter]->path,
-              hlc_place(place, "module", target->module.bytes, target->module.length),
-              "a pool holds adapters of one base model", "the shape %llu -> %llu differs from %llu -> %llu in %s",
-              (unsigned long long)target->d_in, (unsigned long long)target->d_out, (unsigned long long)module->d_in,
-              (unsigned long long)module->d_out, inputs->adapters[module->first_adapter]->path);
+    const char *path = inputs->adapters[named->adapter]->path, *other = inputs->adapters[module->first_adapter]->path;
+    hlc_place(place, "module", target->module.bytes, target->module.length);
+    if (module->kind == target->kind && (module->d_in != target->d_in || module->d_out != target->d_out)) {
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, path, place, "a pool holds adapters of one base model",
+                  "the shape %llu -> %llu differs from %llu -> %llu in %s", (unsigned long long)target->d_in,
+                  (unsigned long long)target->d_out, (unsigned long long)module->d_in, (unsigned long long)module->d_out, other);
+    } else {
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, path, place, "a pool holds adapters of one base model", "%s differs from %s in %s",
+                  form_text(target->kind, target->geometry, target->d_in, target->d_out, here),
+                  form_text(module->kind, module->geometry, module->d_in, module->d_out, there), other);
+    }
 }
 
 /* 0 for an adapter that could not be opened. */
@@ -120,9 +146,14 @@ static bool merge_modules(hlc_inputs *inputs, hlc_faults *faults) {
         hlc_module *last = inputs->module_count ? &inputs->modules[inputs->module_count - 1] : NULL;
         if (!last || !same_module(last, target)) {
             last = &inputs->modules[inputs->module_count++];
-            *last = (hlc_module){target->module, target->kind, target->d_in, target->d_out, 0, named[i].adapter};
-        } else if (last->d_in != target->d_in || last->d_out != target->d_out || last->kind != target->kind) {
-            report_shape(inputs, last, &named[i], faults);
+            *last = (hlc_module){.name = target->module,
+                                 .kind = target->kind,
+                                 .d_in = target->d_in,
+                                 .d_out = target->d_out,
+                                 .first_adapter = named[i].adapter};
+            memcpy(last->geometry, target->geometry, sizeof last->geometry);
+        } else if (!same_form(last, target)) {
+            report_form(inputs, last, &named[i], faults);
         }
         last->adapters++;
         inputs->target_modules[named[i].adapter][named[i].position] = (uint32_t)(inputs->module_count - 1);

@@ -10,6 +10,7 @@
 typedef struct hlc_module {
     hlc_string name;
     hlc_module_kind kind;
+    uint32_t geometry[HLF_GEOMETRY];
     uint64_t d_in, d_out;
     uint32_t adapters;      /* how many adapt it */
     uint32_t first_adapter; /* the one that set the shape */

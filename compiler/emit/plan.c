@@ -43,32 +43,42 @@ static bool hash_file(const hlc_adapter *adapter, uint8_t out[HLF_SHA256_SIZE], 
     return good;
 }
 
+/* The narrowest type that holds the first elements. */
+static bool narrow_start(const hlc_adapter *adapter, const hlc_matrix_source *source, hlf_dtype *out, hlc_faults *faults) {
+    const size_t size = PROBE_ELEMENTS * hlf_dtype_size(source->dtype);
+    uint8_t *values = malloc(size);
+    if (!values) {
+        hlc_out_of_memory(faults, adapter->path, size);
+        return false;
+    }
+    bool good = hlc_adapter_read_bytes(adapter, source->offset, values, size, faults);
+    *out = good ? hlf_narrowest(values, source->dtype, PROBE_ELEMENTS) : source->dtype;
+    free(values);
+    return good;
+}
+
 /* The narrowest type that holds the tensor exactly. A look at its beginning settles nearly all that cannot be narrowed. */
-static bool narrow(const hlc_adapter *adapter, const hlc_matrix_source *source, hlf_dtype *out, hlc_faults *faults) {
+static bool narrow(const hlc_adapter *adapter, const hlc_matrix_source *source, hlc_tensor_cache *cache, hlf_dtype *out,
+                   hlc_faults *faults) {
     const uint64_t n = source->rows * source->cols, size = hlf_dtype_size(source->dtype);
     *out = source->dtype;
     if (source->dtype != HLF_DTYPE_F32 && source->dtype != HLF_DTYPE_F64) {
         return true;
     }
-    uint64_t probe = n < PROBE_ELEMENTS ? n : PROBE_ELEMENTS;
-    uint8_t *values = malloc(probe * size);
-    if (!values) {
-        hlc_out_of_memory(faults, adapter->path, probe * size);
-        return false;
+    if (hlc_source_bytes(source) > PROBE_ELEMENTS * size && !source->tensor_bytes) {
+        if (!narrow_start(adapter, source, out, faults)) {
+            return false;
+        }
+        if (*out == source->dtype) {
+            return true;
+        }
     }
-    bool good = hlc_adapter_read_bytes(adapter, source->offset, values, probe * size, faults);
-    hlf_dtype narrowest = good ? hlf_narrowest(values, source->dtype, probe) : source->dtype;
-    free(values);
-    if (!good || probe == n || narrowest == source->dtype) {
-        *out = narrowest;
-        return good;
-    }
-    values = malloc(n * size);
+    uint8_t *values = malloc(n * size);
     if (!values) {
         hlc_out_of_memory(faults, adapter->path, n * size);
         return false;
     }
-    good = hlc_adapter_read(adapter, source, values, faults);
+    bool good = hlc_adapter_read(adapter, source, cache, values, faults);
     *out = good ? hlf_narrowest(values, source->dtype, n) : source->dtype;
     free(values);
     return good;
@@ -95,13 +105,15 @@ static void plan_adapter(void *context, size_t i, size_t worker) {
     const hlc_adapter *adapter = job->inputs->adapters[i];
     hlc_plan_adapter *plan = &job->plan->adapters[i];
     bool good = hash_file(adapter, plan->source_sha256, job->faults) && compress_texts(adapter, plan, job->faults);
+    hlc_tensor_cache cache = {0};
     for (size_t k = 0; good && k < adapter->target_count; k++) {
         hlc_plan_entry *entry = &job->plan->entries[plan->first_entry + k];
         const hlc_target *target = entry->target;
-        good = narrow(adapter, &target->a, &entry->stored_a, job->faults) && narrow(adapter, &target->b, &entry->stored_b, job->faults);
-        plan->tensor_bytes += target->a.rows * target->a.cols * hlf_dtype_size(target->a.dtype) +
-                              target->b.rows * target->b.cols * hlf_dtype_size(target->b.dtype);
+        good = narrow(adapter, &target->a, &cache, &entry->stored_a, job->faults) &&
+               narrow(adapter, &target->b, &cache, &entry->stored_b, job->faults);
+        plan->tensor_bytes += hlc_source_bytes(&target->a) + hlc_source_bytes(&target->b);
     }
+    hlc_tensor_cache_free(&cache);
     uint64_t done = atomic_fetch_add(&job->done, adapter->file_size) + adapter->file_size;
     if (job->options->progress.report && worker == 0) {
         job->options->progress.report(job->options->progress.user, "hashing sources", done, job->total);

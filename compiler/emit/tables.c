@@ -63,6 +63,7 @@ static bool fill_modules(const hlc_inputs *inputs, interner *strings, hlc_tables
                                     .adapters = module->adapters,
                                     .d_in = module->d_in,
                                     .d_out = module->d_out};
+        memcpy(record.geometry, module->geometry, sizeof record.geometry);
         hlf_module_encode(&record, tables->sections[HLF_SECTION_MODULES].bytes + i * HLF_MODULE_RECORD);
     }
     return true;

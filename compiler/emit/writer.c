@@ -29,6 +29,7 @@ typedef struct write_job {
     hlc_tables tables;
     uint32_t *datasets;     /* HDF5 handles of the plan's datasets */
     hlc_encoder **encoders; /* one per worker */
+    hlc_tensor_cache *caches; /* likewise */
     hlf_sha256 content;     /* of the adapter whose entries are being taken */
     uint64_t done;
 } write_job;
@@ -90,7 +91,7 @@ static bool lay_out(write_job *job, const hlc_pool_stats *stats, hlf_header *hea
 
 static void *make_entry(void *context, size_t i, size_t worker) {
     write_job *job = context;
-    return hlc_code_entry(job->options, job->inputs, &job->plan->entries[i], job->encoders[worker]);
+    return hlc_code_entry(job->options, job->inputs, &job->plan->entries[i], job->encoders[worker], &job->caches[worker]);
 }
 
 static void drop_entry(void *context, void *made) {
@@ -164,8 +165,7 @@ static bool take_entry(void *context, size_t i, void *made) {
         hlf_sha256_final(&job->content, job->tables.adapters[entry->adapter].content_sha256);
         good = hlc_adapter_unchanged(adapter, job->faults) && good;
     }
-    job->done += entry->target->a.rows * entry->target->a.cols * hlf_dtype_size(entry->target->a.dtype) +
-                 entry->target->b.rows * entry->target->b.cols * hlf_dtype_size(entry->target->b.dtype);
+    job->done += hlc_source_bytes(&entry->target->a) + hlc_source_bytes(&entry->target->b);
     if (job->options->progress.report) {
         job->options->progress.report(job->options->progress.user, "compressing", job->done, job->plan->tensor_bytes);
     }
@@ -175,7 +175,8 @@ static bool take_entry(void *context, size_t i, void *made) {
 
 static bool make_encoders(write_job *job) {
     job->encoders = calloc(job->options->threads, sizeof *job->encoders);
-    bool good = job->encoders != NULL;
+    job->caches = calloc(job->options->threads, sizeof *job->caches);
+    bool good = job->encoders && job->caches;
     for (size_t i = 0; good && i < job->options->threads; i++) {
         good = (job->encoders[i] = hlc_encoder_create()) != NULL;
     }
@@ -283,7 +284,11 @@ static void free_job(write_job *job) {
     for (size_t i = 0; job->encoders && i < job->options->threads; i++) {
         hlc_encoder_destroy(job->encoders[i]);
     }
+    for (size_t i = 0; job->caches && i < job->options->threads; i++) {
+        hlc_tensor_cache_free(&job->caches[i]);
+    }
     free(job->encoders);
+    free(job->caches);
     free(job->datasets);
     hlc_tables_free(&job->tables);
 }

@@ -19,7 +19,7 @@
 typedef struct opening {
     const hlc_adapter_files *files;
     hlc_faults *faults;
-    bool drop_extras;
+    const hlc_ingest_options *options;
     hlc_safetensors *table;             /* NULL when the file is refused */
     bool has_config;                    /* there is one, readable or not */
     hlc_string config_text, config_key; /* the key: where the text is from the metadata */
@@ -51,7 +51,7 @@ static bool read_config(opening *o) {
         path = o->files->weights;
         within = hlc_place(o->config_within, "metadata key", o->config_key.bytes, o->config_key.length);
     }
-    o->config = hlc_peft_config_read(path, within, &o->config_text, o->drop_extras, o->faults);
+    o->config = hlc_peft_config_read(path, within, &o->config_text, o->options->drop_extras, o->faults);
     return o->config && o->config->state == HLC_CONFIG_GOOD;
 }
 
@@ -60,7 +60,7 @@ static bool read_tensors(opening *o) {
         return false;
     if (o->config && o->config->state == HLC_CONFIG_FOREIGN)
         return false;
-    return hlc_peft_tensors_read(o->table, o->drop_extras, &o->tensors, o->faults) && o->tensors.good;
+    return hlc_peft_tensors_read(o->table, o->options->drop_extras, &o->tensors, o->faults) && o->tensors.good;
 }
 
 static bool refuse_missing_config(const opening *o) {
@@ -137,8 +137,8 @@ static hlc_adapter *assemble(opening *o) {
     return adapter;
 }
 
-hlc_adapter *hlc_adapter_open(const hlc_adapter_files *files, bool drop_extras, hlc_faults *faults) {
-    opening o = {.files = files, .faults = faults, .drop_extras = drop_extras};
+hlc_adapter *hlc_adapter_open(const hlc_adapter_files *files, const hlc_ingest_options *options, hlc_faults *faults) {
+    opening o = {.files = files, .faults = faults, .options = options};
     hlc_adapter *adapter = NULL;
     o.table = hlc_safetensors_open(files->weights, faults);
     const hlc_fault_kind before = hlc_faults_scope(faults, HLC_FAULT_CONFIG);
@@ -201,11 +201,6 @@ bool hlc_adapter_read_bytes(const hlc_adapter *adapter, uint64_t offset, void *b
     bool good = hlc_file_read(file.fd, adapter->path, offset, buffer, size, faults);
     close(file.fd);
     return good;
-}
-
-bool hlc_adapter_read(const hlc_adapter *adapter, const hlc_matrix_source *source, void *buffer, hlc_faults *faults) {
-    size_t size = (size_t)source->rows * (size_t)source->cols * hlf_dtype_size(source->dtype);
-    return hlc_adapter_read_bytes(adapter, source->offset, buffer, size, faults);
 }
 
 bool hlc_adapter_unchanged(const hlc_adapter *adapter, hlc_faults *faults) {

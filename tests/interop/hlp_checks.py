@@ -1,6 +1,7 @@
 """What a reader of .hlp pools checks before it uses the tables (docs/FORMAT.md, "What a reader checks")."""
 
 from itertools import accumulate
+from math import prod
 
 import numpy as np
 
@@ -91,7 +92,21 @@ def check_statistics(pool, p):
 def check_modules(m):
     need(m["kind"] <= 6, "module: kind")
     need((m["d_in"] >= 1) & (m["d_in"] < 2**31) & (m["d_out"] >= 1) & (m["d_out"] < 2**31), "module: shape")
-    need((m["kind"] != 0) | ~m["geometry"].any(axis=1), "module: geometry")
+    need([geometry_fits(*fields) for fields in zip(*(m[f].tolist() for f in ("kind", "geometry", "d_in", "d_out")))],
+         "module: geometry")
+
+
+def geometry_fits(kind, geometry, d_in, d_out):
+    used = {0: 0, 1: 0, 2: 5, 3: 5, 4: 5, 5: 1, 6: 2}[kind]
+    if any(geometry[used:]):
+        return False
+    if kind in (2, 3, 4):
+        channels, sizes, groups = geometry[0], geometry[1:kind], geometry[4]
+        return (groups >= 1 and not any(geometry[kind:4]) and channels * prod(sizes) == d_in
+                and channels % groups == 0 and d_out % groups == 0)
+    if kind == 5:
+        return geometry[0] == 3 and d_out % 3 == 0
+    return kind != 6 or geometry[1] < geometry[0] >= 2
 
 
 def check_adapters(pool):

@@ -8,6 +8,7 @@
 static const char weights[] = "a/adapter_model.safetensors";
 static const char config[] = "a/adapter_config.json";
 static hlc_adapter *adapter;
+static hlc_tensor_cache cache;
 
 /* A file in the making. */
 static char header[1 << 16];
@@ -72,7 +73,8 @@ static hlc_adapter *open_it(bool drop_extras) {
     hlc_adapter_files files = {.name = {name, 1}, .weights = weights_path, .config = config_path};
     hlc_adapter_close(adapter);
     forget_faults();
-    adapter = hlc_adapter_open(&files, drop_extras, faults);
+    const hlc_ingest_options options = {.drop_extras = drop_extras};
+    adapter = hlc_adapter_open(&files, &options, faults);
     ck_assert((adapter != NULL) == (hlc_faults_errors(faults) == 0));
     return adapter;
 }
@@ -82,7 +84,7 @@ static hlc_adapter *open_without_config(void) {
     hlc_adapter_files files = {.name = {name, 1}, .weights = weights_path};
     hlc_adapter_close(adapter);
     forget_faults();
-    adapter = hlc_adapter_open(&files, false, faults);
+    adapter = hlc_adapter_open(&files, &(hlc_ingest_options){0}, faults);
     ck_assert((adapter != NULL) == (hlc_faults_errors(faults) == 0));
     return adapter;
 }
@@ -143,8 +145,8 @@ START_TEST(weights_are_read_as_they_stand) {
     write_config("\"r\": 2");
     ck_assert_ptr_nonnull(open_it(false));
     unsigned char a[24], b[20];
-    ck_assert(hlc_adapter_read(adapter, &adapter->targets[0].a, a, faults));
-    ck_assert(hlc_adapter_read(adapter, &adapter->targets[0].b, b, faults));
+    ck_assert(hlc_adapter_read(adapter, &adapter->targets[0].a, &cache, a, faults));
+    ck_assert(hlc_adapter_read(adapter, &adapter->targets[0].b, &cache, b, faults));
     for (size_t i = 0; i < sizeof a; i++)
         ck_assert_uint_eq(a[i], (unsigned char)(i * 7 + 1));
     for (size_t i = 0; i < sizeof b; i++)
@@ -152,7 +154,7 @@ START_TEST(weights_are_read_as_they_stand) {
     ck_assert(hlc_adapter_unchanged(adapter, faults));
     assert_silent();
     ck_assert_int_eq(truncate(weights, 100), 0);
-    ck_assert(!hlc_adapter_read(adapter, &adapter->targets[0].b, b, faults));
+    ck_assert(!hlc_adapter_read(adapter, &adapter->targets[0].b, &cache, b, faults));
     assert_error(NULL, "changed or replaced");
     ck_assert(!hlc_adapter_unchanged(adapter, faults));
     assert_error(NULL, "changed or replaced");
