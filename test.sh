@@ -39,10 +39,11 @@ run_ctest() {
   { echo "ctest, $1:"; tail -n 40 "$logs/ctest-$1.log" | grep -E 'tests passed|tests failed|Total Test time'; } >"$logs/ctest-$1.summary"
 }
 
+# One process per core, so the arithmetic of the oracles is left on one thread each.
 run_pytest() {
   tests=$1
   shift
-  step "pytest-$tests" "$@"
+  step "pytest-$tests" env OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 "$@"
   { echo "pytest, $tests:"; tail -n 1 "$logs/pytest-$tests.log"; } >"$logs/pytest-$tests.summary"
 }
 
@@ -60,15 +61,15 @@ standard() {
   step build-tsan build tsan
   run_ctest tsan -R 'api|workers|pool_stats|calibration|linalg|rivals|runtime|session' # those with threads
   step venv tools/venv.sh tests tests/interop/requirements.txt
-  run_pytest programs env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/tests/bin/python -m pytest -q tests/cli tests/interop --ignore tests/interop/live
-  run_pytest programs-asan env HILORA_BIN="$PWD/build/asan/compiler/cli" build/venv/tests/bin/python -m pytest -q tests/cli tests/interop/test_format.py tests/interop/test_roundtrip.py -m "not slow"
+  run_pytest programs env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/tests/bin/python -m pytest -q -n "$(nproc)" tests/cli tests/interop --ignore tests/interop/live
+  run_pytest programs-asan env HILORA_BIN="$PWD/build/asan/compiler/cli" build/venv/tests/bin/python -m pytest -q -n "$(nproc)" tests/cli tests/interop/test_format.py tests/interop/test_roundtrip.py -m "not slow"
 }
 
 live() {
   install_packages $packages_build $packages_test
   step build-release build release
   step venv-live tools/venv.sh live tests/interop/requirements.txt tests/interop/requirements-live.txt
-  run_pytest live env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/live/bin/python -m pytest -q tests/interop/live
+  run_pytest live env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/live/bin/python -m pytest -q -n "$(nproc)" tests/interop/live
 }
 
 case $tier in
