@@ -152,6 +152,11 @@ static hl_status list_modules(blend *b) {
     return HL_OK;
 }
 
+static hl_status check_size(blend *b, const hlr_candidate *item, const hlf_entry_record *entry) {
+    (void)item;
+    return hlr_rows_check_size(b->session->pool, entry, b->diag);
+}
+
 static hl_status allocate_modules(blend *b) {
     for (uint32_t i = 0; i < b->lora->count; i++) {
         blended *m = &b->lora->modules[i];
@@ -211,6 +216,9 @@ hl_status hl_blend(hl_session *session, const hl_route *route, hl_lora **out, hl
     }
     *b.lora = (hl_lora){.allocator = *allocator};
     hl_status status = order_items(&b) ? list_modules(&b) : out_of_memory(&b);
+    if (status == HL_OK) {
+        status = for_each_entry(&b, check_size);
+    }
     if (status == HL_OK) {
         status = for_each_entry(&b, count_rocs);
     }

@@ -181,7 +181,8 @@ static hl_status measure(preparation *p) {
         hlf_entry_record entry;
         if (!p->wants[i].repeated) {
             hlf_index_entry(&session->pool->index, p->wants[i].entry, &entry);
-            bytes += hlr_rows_bytes(&session->pool->index, &entry, p->wants[i].half);
+            const uint64_t own = hlr_rows_bytes(&session->pool->index, &entry, p->wants[i].half);
+            bytes = own > UINT64_MAX - bytes ? UINT64_MAX : bytes + own;
             rocs += entry.rank;
         }
     }

@@ -75,7 +75,7 @@ static bool needs_density(const hlr_plan *plan, uint32_t adapter) {
     if (plan->fates[adapter] != HL_FATE_CHOSEN || !(flags & HLF_ADAPTER_ROUTABLE)) {
         return false;
     }
-    return plan->select != HL_SELECT_COSINE || plan->keep_all || (flags & HLF_ADAPTER_CONDITIONAL);
+    return plan->select != HL_SELECT_COSINE || plan->keep_all || hlr_plan_conditional(plan, adapter);
 }
 
 /* Densities and cosines of `rows` embeddings under one adapter. */
@@ -105,6 +105,9 @@ static hl_status score_tile(work *w, size_t first, size_t rows, hl_diag *diag) {
     const hl_pool *pool = w->plan->pool;
     for (size_t i = 0; i < rows * w->adapters; i++) {
         w->density[i] = NAN;
+        if (w->cosine) {
+            w->cosine[i] = NAN;
+        }
     }
     if (!w->embeddings) {
         return HL_OK;
@@ -147,13 +150,9 @@ static hl_status score_candidates(work *w, size_t tile_row, hlr_row *row, hl_dia
 /* ---- rows ---- */
 
 /* True when the adapter is conditional and its score falls short, or is not known. */
-static bool condition_fails(const hl_pool *pool, uint32_t adapter, double density) {
-    if (!(hlf_index_adapter_flags(&pool->index, adapter) & HLF_ADAPTER_CONDITIONAL)) {
-        return false;
-    }
-    hlf_adapter_record record;
-    hlf_index_adapter(&pool->index, adapter, &record);
-    return !(density / (double)pool->index.pool.dim >= record.threshold);
+static bool condition_fails(const hlr_plan *plan, uint32_t adapter, double density) {
+    return hlr_plan_conditional(plan, adapter) &&
+           !(density / (double)plan->pool->index.pool.dim >= plan->thresholds[adapter]);
 }
 
 /* Lists the adapters that may become candidates, with their keys. */
@@ -167,7 +166,7 @@ static void list_allowed(const work *w, size_t tile_row, hlr_row *row) {
         if (row->fates[i] != HL_FATE_CHOSEN) {
             continue;
         }
-        if (condition_fails(plan->pool, i, w->density[at])) {
+        if (condition_fails(plan, i, w->density[at])) {
             row->fates[i] = HL_FATE_CONDITION;
             continue;
         }
@@ -182,6 +181,7 @@ static hl_status route_row(work *w, size_t tile_row, hl_route **out, hl_diag *di
     hlr_row row = {
         .plan = w->plan,
         .density = w->density + tile_row * w->adapters,
+        .cosine = w->cosine ? w->cosine + tile_row * w->adapters : NULL,
         .fates = w->fates,
         .places = w->places,
         .ranked = w->ranked,

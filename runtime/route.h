@@ -10,7 +10,7 @@ struct hl_route {
     hl_route_view view;
     hlr_candidate *items; /* view.count, best first */
     /* By adapter of the pool; NULL without keep_all. */
-    double *density;
+    double *density, *cosine, *thresholds; /* cosine: NULL unless ranked by it */
     uint32_t *places;
     uint8_t *fates;
 };

@@ -1,6 +1,6 @@
 #include "runtime/route_plan.h"
 
-#include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -90,6 +90,24 @@ static hl_status read_numbers(const hl_route_options *o, hlr_plan *plan, hl_diag
     return HL_OK;
 }
 
+enum { LABEL_SIZE = 80 };
+
+/* "adapter 7 (sql)". Of the name what any terminal can show, the rest as '?'; cut when it is long. */
+static const char *label(const hlr_plan *plan, uint32_t adapter, char out[LABEL_SIZE]) {
+    const hlf_index *index = &plan->pool->index;
+    hlf_adapter_record record;
+    hlf_index_adapter(index, adapter, &record);
+    const char *name = hlf_index_string(index, record.name);
+    char shown[LABEL_SIZE / 2];
+    size_t n = 0;
+    for (; n < record.name.length && n < sizeof shown - 1; n++) {
+        shown[n] = name[n] >= ' ' && name[n] <= '~' ? name[n] : '?';
+    }
+    shown[n] = '\0';
+    snprintf(out, LABEL_SIZE, "adapter %u (%s%s)", adapter, shown, n < record.name.length ? "..." : "");
+    return out;
+}
+
 /* ---- the lists ---- */
 
 static hl_status check_positions(const hlr_plan *plan, const uint32_t *list, size_t count, const char *name,
@@ -132,6 +150,44 @@ static hl_status read_lists(const hl_route_options *o, hlr_plan *plan, hl_diag *
     return refuse(diag, "the allow and deny lists leave no adapter");
 }
 
+/* What the pool records; the call's thresholds, where it has some, over it. */
+static hl_status read_thresholds(const hl_route_options *o, hlr_plan *plan, hl_diag *diag) {
+    const hlf_index *index = &plan->pool->index;
+    hl_status status = check_positions(plan, o->conditional, o->conditional_count, "conditional", diag);
+    if (status != HL_OK) {
+        return status;
+    }
+    if (o->conditional_count && !o->thresholds) {
+        return refuse(diag, "conditional adapters are listed, and their thresholds are NULL");
+    }
+    plan->thresholds = hlr_allocate(&plan->pool->allocator, index->adapters, sizeof *plan->thresholds);
+    if (!plan->thresholds) {
+        return hlf_fail(diag, HL_ERR_MEMORY, HL_NO_OFFSET, "out of memory for %u adapters", index->adapters);
+    }
+    for (uint32_t i = 0; i < index->adapters; i++) {
+        plan->thresholds[i] = NAN; /* not said by the call */
+    }
+    for (size_t i = 0; i < o->conditional_count; i++) {
+        double *own = &plan->thresholds[o->conditional[i]];
+        char text[LABEL_SIZE];
+        if (isnan(o->thresholds[i]) || !isnan(*own)) {
+            return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "the threshold of %s is %s",
+                            label(plan, o->conditional[i], text), isnan(*own) ? "not a number" : "given twice");
+        }
+        *own = o->thresholds[i];
+    }
+    for (uint32_t i = 0; i < index->adapters; i++) {
+        hlf_adapter_record record = {.threshold = -INFINITY};
+        if (isnan(plan->thresholds[i])) {
+            if (hlf_index_adapter_flags(index, i) & HLF_ADAPTER_CONDITIONAL) {
+                hlf_index_adapter(index, i, &record);
+            }
+            plan->thresholds[i] = record.threshold;
+        }
+    }
+    return HL_OK;
+}
+
 static hl_status drop_unroutable(hlr_plan *plan, hl_diag *diag) {
     bool any = false;
     for (uint32_t i = 0; i < plan->pool->index.adapters; i++) {
@@ -148,24 +204,6 @@ static hl_status drop_unroutable(hlr_plan *plan, hl_diag *diag) {
 }
 
 /* ---- explicit ---- */
-
-enum { LABEL_SIZE = 80 };
-
-/* "adapter 7 (sql)". Of the name what any terminal can show, the rest as '?'; cut when it is long. */
-static const char *label(const hlr_plan *plan, uint32_t adapter, char out[LABEL_SIZE]) {
-    const hlf_index *index = &plan->pool->index;
-    hlf_adapter_record record;
-    hlf_index_adapter(index, adapter, &record);
-    const char *name = hlf_index_string(index, record.name);
-    char shown[LABEL_SIZE / 2];
-    size_t n = 0;
-    for (; n < record.name.length && n < sizeof shown - 1; n++) {
-        shown[n] = name[n] >= ' ' && name[n] <= '~' ? name[n] : '?';
-    }
-    shown[n] = '\0';
-    snprintf(out, LABEL_SIZE, "adapter %u (%s%s)", adapter, shown, n < record.name.length ? "..." : "");
-    return out;
-}
 
 static hl_status name_adapter(const hl_route_options *o, size_t i, bool has_embedding, hlr_plan *plan, hl_diag *diag) {
     const uint32_t adapter = o->adapters[i], flags = hlf_index_adapter_flags(&plan->pool->index, adapter);
@@ -187,7 +225,7 @@ static hl_status name_adapter(const hl_route_options *o, size_t i, bool has_embe
         return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "%s cannot have a posterior weight: %s",
                         label(plan, adapter, text), has_embedding ? "it has no statistics" : "there is no embedding");
     }
-    if ((flags & HLF_ADAPTER_CONDITIONAL) && !has_embedding) {
+    if (hlr_plan_conditional(plan, adapter) && !has_embedding) {
         return hlf_fail(diag, HL_ERR_ARGUMENT, HL_NO_OFFSET, "%s depends on its score, and there is no embedding",
                         label(plan, adapter, text));
     }
@@ -262,7 +300,7 @@ hl_status hlr_plan_create(const hl_pool *pool, const hl_route_options *options, 
                           hl_diag *diag) {
     hl_route_options own;
     *plan = (hlr_plan){.pool = pool};
-    hl_status status = hlr_options_read(&own, sizeof own, sizeof own, options, diag);
+    hl_status status = hlr_options_read(&own, sizeof own, offsetof(hl_route_options, conditional), options, diag);
     if (status != HL_OK || (status = read_choices(&own, plan, diag)) != HL_OK ||
         (status = read_numbers(&own, plan, diag)) != HL_OK) {
         return status;
@@ -279,6 +317,9 @@ hl_status hlr_plan_create(const hl_pool *pool, const hl_route_options *options, 
     }
     status = read_lists(&own, plan, diag);
     if (status == HL_OK) {
+        status = read_thresholds(&own, plan, diag);
+    }
+    if (status == HL_OK) {
         status = plan->select == HL_SELECT_EXPLICIT ? read_names(&own, has_embedding, plan, diag)
                                                     : drop_unroutable(plan, diag);
     }
@@ -287,7 +328,9 @@ hl_status hlr_plan_create(const hl_pool *pool, const hl_route_options *options, 
 
 void hlr_plan_destroy(hlr_plan *plan) {
     hlr_release(&plan->pool->allocator, plan->fates);
+    hlr_release(&plan->pool->allocator, plan->thresholds);
     hlr_release(&plan->pool->allocator, plan->named_weights);
     plan->fates = NULL;
+    plan->thresholds = NULL;
     plan->named_weights = NULL;
 }

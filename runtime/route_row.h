@@ -32,6 +32,7 @@ typedef struct hlr_candidate {
 typedef struct hlr_row {
     const hlr_plan *plan;
     const double *density; /* by adapter; NaN when not computed */
+    const double *cosine;  /* likewise; NULL unless ranked by it */
     uint8_t *fates;        /* by adapter, an hl_fate; HL_FATE_CHOSEN for those in `ranked` */
     uint32_t *places;      /* by adapter, the place among the allowed, HL_NONE without one; NULL when nobody asks */
     hlr_ranked *ranked;    /* the allowed adapters with the key of the selection; one element per adapter of the pool */

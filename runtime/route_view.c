@@ -1,5 +1,6 @@
 /* Making a finished route and reading it. */
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "format/diag.h"
@@ -35,13 +36,36 @@ static void fill_view(const hlr_row *row, hl_route_view *view) {
         .temperature = plan->temperature,
         .familiar_quantile = plan->familiar,
         .seed = plan->seed,
+        .best_position = NAN,
     };
+    if (isfinite(row->best) && plan->pool->index.pool.calibrated) {
+        view->best_position = hlr_quantile_position(plan->pool->index.pool.quantiles, row->best);
+    }
 }
 
 static size_t route_bytes(const hlr_row *row) {
-    const size_t all = row->places ? row->plan->pool->index.adapters : 0;
+    const size_t all = row->places ? row->plan->pool->index.adapters : 0, numbers = row->cosine ? 3 : 2;
     return sizeof(hl_route) + row->count * sizeof(hlr_candidate) +
-           all * (sizeof(double) + sizeof(uint32_t) + sizeof(uint8_t));
+           all * (numbers * sizeof(double) + sizeof(uint32_t) + sizeof(uint8_t));
+}
+
+/* What is known of every adapter, behind the items. */
+static void keep_all(const hlr_row *row, hl_route *route) {
+    const size_t all = row->plan->pool->index.adapters;
+    route->density = (double *)(route->items + row->count);
+    route->thresholds = route->density + all;
+    double *end = route->thresholds + all;
+    if (row->cosine) {
+        route->cosine = end;
+        memcpy(route->cosine, row->cosine, all * sizeof *route->cosine);
+        end += all;
+    }
+    route->places = (uint32_t *)end;
+    route->fates = (uint8_t *)(route->places + all);
+    memcpy(route->density, row->density, all * sizeof *route->density);
+    memcpy(route->thresholds, row->plan->thresholds, all * sizeof *route->thresholds);
+    memcpy(route->places, row->places, all * sizeof *route->places);
+    memcpy(route->fates, row->fates, all * sizeof *route->fates);
 }
 
 hl_status hlr_route_create(const hlr_row *row, hl_route **out, hl_diag *diag) {
@@ -56,13 +80,7 @@ hl_status hlr_route_create(const hlr_row *row, hl_route **out, hl_diag *diag) {
     route->items = (hlr_candidate *)(route + 1);
     memcpy(route->items, row->candidates, row->count * sizeof *route->items);
     if (row->places) {
-        const size_t all = pool->index.adapters;
-        route->density = (double *)(route->items + row->count);
-        route->places = (uint32_t *)(route->density + all);
-        route->fates = (uint8_t *)(route->places + all);
-        memcpy(route->density, row->density, all * sizeof *route->density);
-        memcpy(route->places, row->places, all * sizeof *route->places);
-        memcpy(route->fates, row->fates, all * sizeof *route->fates);
+        keep_all(row, route);
     }
     if (hlr_row_digest(row, route->view.digest) != HL_OK) {
         hl_route_free(route);
@@ -79,7 +97,7 @@ void hl_route_free(hl_route *route) {
 }
 
 hl_status hl_route_info(const hl_route *route, hl_route_view *view) {
-    if (!route || !hlr_view_ok(view, sizeof *view)) {
+    if (!route || !hlr_view_ok(view, offsetof(hl_route_view, best_position))) {
         return HL_ERR_ARGUMENT;
     }
     hlr_view_write(view, &route->view, sizeof route->view);
@@ -120,7 +138,7 @@ void hl_route_digest(const hl_route *route, uint8_t out[16]) {
 }
 
 hl_status hl_route_fate_at(const hl_route *route, uint32_t adapter, hl_fate_view *view) {
-    if (!route || !route->fates || !hlr_view_ok(view, sizeof *view)) {
+    if (!route || !route->fates || !hlr_view_ok(view, offsetof(hl_fate_view, threshold))) {
         return HL_ERR_ARGUMENT;
     }
     if (adapter >= route->pool->index.adapters) {
@@ -133,6 +151,8 @@ hl_status hl_route_fate_at(const hl_route *route, uint32_t adapter, hl_fate_view
         .log_likelihood = density,
         .score = score_of(route, density),
         .position = NAN,
+        .threshold = route->thresholds[adapter],
+        .cosine = route->cosine ? route->cosine[adapter] : (double)NAN,
     };
     if (!isnan(density) && hlf_index_adapter_flags(&route->pool->index, adapter) & HLF_ADAPTER_CALIBRATED) {
         hlf_stats_record stats;

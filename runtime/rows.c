@@ -35,6 +35,22 @@ bool hlr_rows_are_half(const hlf_entry_record *entry, hl_rows mode) {
     return mode == HL_ROWS_F16 || (mode != HL_ROWS_F32 && !wide);
 }
 
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+hl_status hlr_rows_check_size(const hl_pool *pool, const hlf_entry_record *entry, hl_diag *diag) {
+    static const hlf_side sides[] = {HLF_SIDE_A, HLF_SIDE_B, HLF_SIDE_GAUGE};
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < sizeof sides / sizeof sides[0]; i++) {
+        hlf_chunk_shape shape;
+        if (hlf_index_chunk_shape(&pool->index, entry, sides[i], &shape)) {
+            bytes = larger(bytes, shape.bytes);
+        }
+    }
+    return hlr_check_decoded_size(pool, bytes, HL_NO_OFFSET, diag);
+}
+
 uint64_t hlr_rows_bytes(const hlf_index *index, const hlf_entry_record *entry, bool half) {
     hlf_module_record module;
     hlf_index_module(index, entry->module, &module);
@@ -111,10 +127,6 @@ typedef struct job {
     float *gauge_rows; /* G_A above the transpose of G_B */
 } job;
 
-static uint64_t larger(uint64_t a, uint64_t b) {
-    return a > b ? a : b;
-}
-
 /* Finds the chunks of the entry and makes room for them. */
 static hl_status begin(hlr_rows_builder *builder, const hlf_entry_record *entry, bool half, job *j, hl_diag *diag) {
     const hl_pool *pool = builder->decoder.pool;
@@ -123,7 +135,7 @@ static hl_status begin(hlr_rows_builder *builder, const hlf_entry_record *entry,
     hlf_index_chunk_shape(&pool->index, entry, HLF_SIDE_A, &j->a);
     hlf_index_chunk_shape(&pool->index, entry, HLF_SIDE_B, &j->b);
     const uint64_t gauge = j->gauged ? j->gauge.bytes : 0, chunk = larger(j->a.bytes, j->b.bytes);
-    hl_status status = hlr_check_decoded_size(pool, larger(chunk, gauge), HL_NO_OFFSET, diag);
+    hl_status status = hlr_rows_check_size(pool, entry, diag);
     if (status != HL_OK) {
         return status;
     }

@@ -29,8 +29,13 @@ typedef struct hlr_rows {
 /* True when an entry is to be decoded to float16 rows. */
 bool hlr_rows_are_half(const hlf_entry_record *entry, hl_rows mode);
 
-/* The bytes that the decoded rows of an entry take. Chunks are below 4 GiB, so sums over a pool do not overflow. */
+/* The bytes that the decoded rows of an entry take: below 2^36, since a decoded chunk is below 4 GiB and padding adds
+ * at most two cache lines a row. A sum over the entries of a forged pool can exceed 64 bits all the same. */
 uint64_t hlr_rows_bytes(const hlf_index *index, const hlf_entry_record *entry, bool half);
+
+/* HL_ERR_LIMIT when a chunk of the entry decodes to more than the pool's max_chunk_bytes: to be asked before memory for
+ * it is. */
+HL_NODISCARD hl_status hlr_rows_check_size(const hl_pool *pool, const hlf_entry_record *entry, hl_diag *diag);
 
 /* Rows without content; NULL when memory is out. */
 hlr_rows *hlr_rows_create(const hl_pool *pool, const hlf_entry_record *entry, bool half);

@@ -91,6 +91,10 @@ typedef struct hl_route_options {
     const uint32_t *adapters; /* explicit: positions of the adapters */
     size_t adapter_count;
     const double *adapter_weights; /* explicit: a weight each, finite and not negative, scaled to sum 1; NULL: equal */
+    /* Least scores for this call, in place of those that the pool records for these adapters. */
+    const uint32_t *conditional; /* positions, each at most once */
+    size_t conditional_count;
+    const double *thresholds; /* a score each, not NaN; -INFINITY: no condition */
 } hl_route_options;
 
 /* A route. Immutable, safe to share among threads; to be freed before its pool is closed. */
@@ -100,12 +104,13 @@ typedef struct hl_route hl_route;
  * be NULL (dim 0); scores are then NaN. *out is NULL on failure. A route without adapters (base model only) is a
  * success.
  *
- * Any thread. Allocates about 30 bytes per adapter of the pool for the time of the call. Cost: one pass over the
+ * Any thread. Allocates about 40 bytes per adapter of the pool for the time of the call. Cost: one pass over the
  * statistics of the allowed adapters, and on their first use another to verify them.
  *
  * HL_ERR_INPUT: z has NaN or infinity, a wrong length, or is not normalised although the pool's embeddings are.
  * HL_ERR_ARGUMENT: an option is out of range; nothing is allowed; a named adapter is denied or repeated, or its weight
- * rounds to 0; too many names; posterior weights for an adapter without statistics. HL_ERR_NOT_FOUND: a position
+ * rounds to 0; too many names; posterior weights for an adapter without statistics; a threshold is NaN or repeated, or
+ * that of a named adapter without an embedding. HL_ERR_NOT_FOUND: a position
  * beyond the pool. HL_ERR_UNSUPPORTED: no adapter that is allowed has statistics. HL_ERR_CORRUPT: damaged statistics.
  * HL_ERR_MEMORY. */
 HL_API HL_NODISCARD hl_status hl_route_compute(const hl_pool *pool, const float *z, size_t dim,
@@ -161,6 +166,8 @@ typedef struct hl_route_view {
     uint32_t k, wide_k, max_adapters;
     double p, gamma, temperature, familiar_quantile;
     uint64_t seed;
+    /* Where `best` lies among the leave-one-out values of the whole pool, as hl_fate_view.position. NaN without. */
+    double best_position;
 } hl_route_view;
 
 /* Fills *view (struct_size set by the caller). Any thread. HL_ERR_ARGUMENT. */
@@ -212,6 +219,8 @@ typedef struct hl_fate_view {
     /* Where L lies among the adapter's own leave-one-out values: 0 at or below the lowest, 0.5 at or above the median,
      * linear between stored quantiles. NaN for an uncalibrated adapter. */
     double position;
+    double threshold; /* the least score that held for it; -INFINITY: none */
+    double cosine;    /* of the embedding and its mean; NaN where it was not computed (other selections than cosine) */
 } hl_fate_view;
 
 /* Fills *view for any adapter of the pool, in a route made with keep_all. HL_ERR_ARGUMENT, also for a route without;

@@ -91,4 +91,39 @@ TEST(Allocation, AnAllocatorNeedsBothFunctions) {
     EXPECT_EQ(hl_pool_open_memory(bytes.data(), bytes.size(), &options, &pool, nullptr), HL_ERR_ARGUMENT);
 }
 
+// Nothing of the size that a pool claims is asked for before the claim has been held against the limit.
+TEST(Allocation, ABlendOverTheLimitAsksForNoMemory) {
+    struct Largest {
+        bool armed = false;
+        size_t refused = 0;
+    } largest;
+    const hl_allocator allocator = {[](void *user, size_t size, size_t alignment) -> void * {
+                                        auto *self = static_cast<Largest *>(user);
+                                        if (self->armed && size > 16384) {
+                                            self->refused++;
+                                            return nullptr;
+                                        }
+                                        void *memory = nullptr;
+                                        return posix_memalign(&memory, alignment, size) == 0 ? memory : nullptr;
+                                    },
+                                    [](void *, void *memory) { std::free(memory); }, &largest};
+    hlt_pool_spec spec = small_spec();
+    spec.min_rank = spec.max_rank = 8;
+    spec.min_width = spec.max_width = 5000;
+    Bytes bytes(spec);
+    auto options = sized<hl_pool_options>();
+    options.allocator = &allocator;
+    options.max_chunk_bytes = 8192;
+    PoolPtr pool = bytes.open(&options);
+    RoutePtr route = route_or_fail(pool.get(), bytes.prompt(1));
+    hl_session *session = nullptr;
+    ASSERT_EQ(hl_session_create(pool.get(), nullptr, &session, nullptr), HL_OK);
+    largest.armed = true;
+    hl_lora *lora = nullptr;
+    EXPECT_EQ(hl_blend(session, route.get(), &lora, nullptr), HL_ERR_LIMIT);
+    EXPECT_EQ(lora, nullptr);
+    EXPECT_EQ(largest.refused, 0u);
+    hl_session_destroy(session);
+}
+
 } // namespace

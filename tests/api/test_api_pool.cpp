@@ -132,7 +132,7 @@ TEST(Open, NoOptionsHaveAnUnnamedTailForALaterReleaseToMeanSomething) {
     hl_session *session = nullptr;
     EXPECT_EQ(hl_session_create(open.get(), &session_options, &session, nullptr), HL_ERR_UNSUPPORTED);
     hl_session_destroy(session);
-    static_assert(offsetof(hl_route_options, adapter_weights) + sizeof(void *) == sizeof(hl_route_options), "no padding");
+    static_assert(offsetof(hl_route_options, thresholds) + sizeof(void *) == sizeof(hl_route_options), "no padding");
     static_assert(offsetof(hl_verify_options, user) + sizeof(void *) == sizeof(hl_verify_options), "no padding");
 }
 

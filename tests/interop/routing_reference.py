@@ -238,7 +238,18 @@ def allowed_by_lists(pool, options):
     return ids
 
 
-def named(pool, ids, options, has_embedding):
+def thresholds_of(pool, options):
+    """The least score of each adapter: the call's, else the pool's; None for no condition."""
+    given = {}
+    for i, score in zip(options.get("conditional", ()), options.get("thresholds", ())):
+        if math.isnan(score) or i in given:
+            raise RoutingError("a threshold that is NaN or given twice")
+        given[i] = score
+    least = [given.get(i, adapter.threshold) for i, adapter in enumerate(pool.adapters)]
+    return [None if score is None or score == -math.inf else score for score in least]
+
+
+def named(pool, ids, options, thresholds, has_embedding):
     """The weights of an explicit selection, by adapter."""
     names = options["adapters"]
     weights = options.get("adapter_weights") or [1.0] * len(names)
@@ -247,7 +258,7 @@ def named(pool, ids, options, has_embedding):
             raise RoutingError("a named adapter is denied or repeated, or its weight is no weight")
         if options.get("weights") == "posterior" and not (pool.adapters[i].routable and has_embedding):
             raise RoutingError("a posterior weight without a score")
-        if pool.adapters[i].threshold is not None and not has_embedding:
+        if thresholds[i] is not None and not has_embedding:
             raise RoutingError("a conditional adapter without a score")
     given = dict(zip(names, weights))
     order = best(given, names, len(names))
@@ -265,16 +276,18 @@ def scaled(weights):
 
 def route(pool, z, options):
     """The route of one prompt. options: the keys of pool.defaults, and select, fallback, weights, allocate,
-    temperature, allow, deny, adapters, adapter_weights, seed, rows; what is absent is the default."""
+    temperature, allow, deny, adapters, adapter_weights, conditional, thresholds, seed, rows; what is absent is the
+    default."""
     o = {**pool.defaults, "temperature": pool.temperature, **options}
     select = o.get("select", "posterior")
     ids = allowed_by_lists(pool, o)
+    thresholds = thresholds_of(pool, o)
 
     # Who may become a candidate at all.
     if select == "explicit":
         if len(o["adapters"]) > o["max_adapters"]:
             raise RoutingError("more names than max_adapters")
-        given = named(pool, ids, o, z is not None)
+        given = named(pool, ids, o, thresholds, z is not None)
         ids = sorted(given)
     else:
         ids = [i for i in ids if pool.adapters[i].routable]
@@ -285,7 +298,7 @@ def route(pool, z, options):
     adapters = pool.adapters
     L = {i: log_density(pool, adapters[i], z) if z is not None and adapters[i].routable else math.nan for i in ids}
     s = {i: L[i] / pool.dim if pool.dim else math.nan for i in ids}
-    ids = [i for i in ids if adapters[i].threshold is None or s[i] >= adapters[i].threshold]
+    ids = [i for i in ids if thresholds[i] is None or s[i] >= thresholds[i]]
 
     # Familiarity.
     by_likelihood = select not in ("cosine", "explicit")

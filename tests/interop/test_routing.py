@@ -90,12 +90,13 @@ def test_every_decision_is_the_reference_s(cases):
         seen[case["options"].get("select", "posterior")] += 1
         seen["unfamiliar"] += not expected["familiar"]
         seen["empty"] += not expected["route"]
+        seen["conditional"] += "conditional" in case["options"]
         if key:
             wrong.append((key, case, expected))
     assert not wrong, f"{len(wrong)} of {len(cases)} differ; the first: {wrong[0]}"
     selections = ("posterior", "paper", "calibrated", "nucleus", "top-k", "cosine", "explicit")
     assert min(seen[k] for k in selections) > 100, seen
-    assert min(seen[k] for k in ("refused", "unfamiliar", "empty")) > 20, seen
+    assert min(seen[k] for k in ("refused", "unfamiliar", "empty", "conditional")) > 20, seen
 
 
 def test_cases_hold_ties(cases):

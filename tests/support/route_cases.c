@@ -22,6 +22,8 @@ typedef struct request {
     float z[MAX_DIM];
     uint32_t allow[MAX_ADAPTERS], deny[MAX_ADAPTERS], adapters[MAX_ADAPTERS];
     double weights[MAX_ADAPTERS];
+    uint32_t conditional[MAX_ADAPTERS];
+    double thresholds[MAX_ADAPTERS];
 } request;
 
 static hlt_pool_spec random_spec(hlt_rng *rng) {
@@ -90,7 +92,31 @@ static void name_adapters(hlt_rng *rng, uint32_t adapters, request *r) {
     r->has_embedding = hlt_chance(rng, 0.8);
 }
 
-static void random_request(hlt_rng *rng, const hlt_pool_spec *spec, const hlt_pool *pool, request *r) {
+/* Thresholds around the score of the prompt that the adapter would just pass, some at it exactly, some that lift. */
+static void add_thresholds(hlt_rng *rng, const hl_pool *pool, uint32_t adapters, uint32_t dim, request *r) {
+    double scores[MAX_ADAPTERS];
+    if (hl_score_compute(pool, r->z, dim, scores, adapters, NULL) != HL_OK) {
+        return; /* an embedding that no call takes */
+    }
+    r->options.conditional = r->conditional;
+    r->options.thresholds = r->thresholds;
+    r->options.conditional_count = pick_subset(rng, adapters, hlt_chance(rng, 0.2) ? 1 : 0.4, r->conditional);
+    const double shift = hlt_chance(rng, 0.1) ? 1e6 : 1;
+    for (size_t i = 0; i < r->options.conditional_count; i++) {
+        const double score = scores[r->conditional[i]] / dim, known = isnan(score) ? 0 : score;
+        r->thresholds[i] = hlt_chance(rng, 0.1)   ? -(double)INFINITY
+                           : hlt_chance(rng, 0.4) ? known
+                                                  : known + shift * (hlt_uniform(rng) - 0.5);
+    }
+    if (r->options.conditional_count && hlt_chance(rng, 0.03)) {
+        r->thresholds[0] = (double)NAN;
+    } else if (r->options.conditional_count > 1 && hlt_chance(rng, 0.03)) {
+        r->conditional[1] = r->conditional[0];
+    }
+}
+
+static void random_request(hlt_rng *rng, const hlt_pool_spec *spec, const hlt_pool *bytes, const hl_pool *pool,
+                           request *r) {
     static const double ps[] = {0, 0.1, 0.5, 0.9, 1}, gammas[] = {0, 0.05, 0.25, 0.4, 0.5, 1};
     static const double temperatures[] = {0, 0, 1, 1e-3, 1e3},
                         levels[] = {0, HL_FAMILIAR_LOWEST, 0.01, 0.02, 0.05, 0.25, 0.5};
@@ -124,13 +150,16 @@ static void random_request(hlt_rng *rng, const hlt_pool_spec *spec, const hlt_po
     if (o->select == HL_SELECT_EXPLICIT) {
         name_adapters(rng, spec->adapters, r);
     }
-    hlt_embedding(spec, pool, hlt_next(rng), r->z);
+    hlt_embedding(spec, bytes, hlt_next(rng), r->z);
     if (hlt_chance(rng, 0.01)) {
         r->z[0] = (float)NAN;
     } else if (hlt_chance(rng, 0.03)) {
         r->z[0] += 2;
     } else if (!spec->normalized && hlt_chance(rng, 0.02)) {
         memset(r->z, 0, sizeof r->z);
+    }
+    if (hlt_chance(rng, 0.25)) {
+        add_thresholds(rng, pool, spec->adapters, spec->dim, r);
     }
 }
 
@@ -208,6 +237,15 @@ static void put_options(FILE *out, const hl_route_options *o) {
         }
         fputs("]", out);
     }
+    if (o->conditional) {
+        put_positions(out, "conditional", o->conditional, o->conditional_count);
+        fputs(", \"thresholds\": [", out);
+        for (size_t i = 0; i < o->conditional_count; i++) {
+            fputs(i ? ", " : "", out);
+            put_number(out, o->thresholds[i]);
+        }
+        fputs("]", out);
+    }
     fputs("}", out);
 }
 
@@ -274,7 +312,7 @@ static void write_cases(FILE *out, const char *folder, hlt_rng *rng, uint32_t nu
     hlt_pool_write(&bytes, path);
     for (uint32_t i = 0; i < cases; i++) {
         request r;
-        random_request(rng, &spec, &bytes, &r);
+        random_request(rng, &spec, &bytes, pool, &r);
         put_case(out, pool, number, spec.dim, &r);
     }
     hl_pool_close(pool);
