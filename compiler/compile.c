@@ -38,6 +38,25 @@ static bool fit_statistics(const hlc_compile_options *options, const hlc_inputs 
     return good;
 }
 
+/* Who is mistaken for whom: the nearest rivals of each adapter and, in pools that are not too large, the certificate's sums. */
+static bool find_rivals(const hlc_compile_options *options, const hlc_pool_stats *stats, hlc_rivals *rivals,
+                        hlc_faults *faults) {
+    enum { KEPT = 8 };
+    if (stats->d == 0) {
+        return true; /* no statistics, no rivals */
+    }
+    if (options->progress.report) {
+        options->progress.report(options->progress.user, "comparing adapters", 0, 1);
+    }
+    const size_t others = stats->count - 1;
+    if (!hlc_rivals_find(stats, others < KEPT ? others : KEPT, HLC_CERTIFIED_ADAPTERS, options->threads, rivals)) {
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, options->output, "rivals", NULL,
+                  "out of memory, or the covariance of an adapter has no Cholesky factor");
+        return false;
+    }
+    return true;
+}
+
 static void fill_report(const hlc_inputs *inputs, const hlc_plan *plan, hlc_compile_report *report) {
     report->adapters = (uint32_t)inputs->count;
     report->modules = (uint32_t)inputs->module_count;
@@ -65,6 +84,7 @@ bool hlc_compile(const hlc_compile_options *options, hlc_faults *faults, hlc_com
     hlc_inputs inputs;
     hlc_plan plan = {0};
     hlc_pool_stats stats = {0};
+    hlc_rivals rivals = {0};
     *report = (hlc_compile_report){0};
     hlc_linalg_setup();
     bool good = probe_output(options, faults);
@@ -74,11 +94,13 @@ bool hlc_compile(const hlc_compile_options *options, hlc_faults *faults, hlc_com
         good = false;
     }
     good = hlc_inputs_open(options, &inputs, faults) && good;
-    good = good && hlc_plan_make(options, &inputs, &plan, faults) && fit_statistics(options, &inputs, &stats, faults);
+    good = good && hlc_plan_make(options, &inputs, &plan, faults) && fit_statistics(options, &inputs, &stats, faults) &&
+           find_rivals(options, &stats, &rivals, faults);
     if (good) {
         fill_report(&inputs, &plan, report);
-        good = hlc_write_pool(options, &inputs, &plan, &stats, report, faults);
+        good = hlc_write_pool(options, &inputs, &plan, &stats, &rivals, report, faults);
     }
+    hlc_rivals_free(&rivals);
     hlc_pool_stats_free(&stats);
     hlc_plan_free(&inputs, &plan);
     hlc_inputs_free(&inputs);

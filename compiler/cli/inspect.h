@@ -11,7 +11,7 @@
 
 typedef struct hlc_pool_totals {
     uint64_t weights, gauges;              /* stored bytes of the chunks */
-    uint64_t index, route;                 /* bytes of the sections: the tables, and mean to leverage and whitening */
+    uint64_t index, route;                 /* bytes of the sections: the tables; mean to leverage, whitening, rivals */
     uint64_t other;                        /* header, HDF5's own structures, padding */
     uint64_t sources, tensors, parameters; /* sums over the adapters: weight files, tensors in them, numbers in these */
     uint32_t routable;

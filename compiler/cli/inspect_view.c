@@ -7,7 +7,8 @@
 static void add_sections(const hlf_index *index, hlc_pool_totals *totals) {
     for (int id = 1; id <= HLF_SECTION_LAST; id++) {
         const uint64_t length = index->header.sections[id].length;
-        const bool route = (id >= HLF_SECTION_MEAN && id <= HLF_SECTION_LEVERAGE) || id == HLF_SECTION_WHITEN;
+        const bool route = (id >= HLF_SECTION_MEAN && id <= HLF_SECTION_LEVERAGE) || id == HLF_SECTION_WHITEN ||
+                           id == HLF_SECTION_RIVALS;
         *(route ? &totals->route : &totals->index) += length;
     }
 }

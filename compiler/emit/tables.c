@@ -151,15 +151,15 @@ static bool fill_entries(const hlc_plan *plan, hlc_tables *tables) {
 
 /* ---- Statistics ---- */
 
-static void fill_stats_record(const hlc_pool_stats *stats, size_t i, size_t stride, uint64_t *row, uint64_t *leverage,
-                              hlc_tables *tables) {
+static void fill_stats_record(const hlc_pool_stats *stats, const hlc_rivals *rivals, size_t i, size_t stride,
+                              uint64_t *row, uint64_t *leverage, hlc_tables *tables) {
     const hlc_scatter *scatter = &stats->scatter[i];
     uint8_t *mean = tables->sections[HLF_SECTION_MEAN].bytes + i * stride * sizeof(float);
     uint8_t *basis = tables->sections[HLF_SECTION_BASIS].bytes + *row * stride * sizeof(float);
     uint8_t *singular = tables->sections[HLF_SECTION_SINGULAR].bytes + *row * sizeof(double);
     uint8_t *weights = tables->sections[HLF_SECTION_LEVERAGE].bytes + *leverage * sizeof(double);
     hlf_stats_record record = {.m = (uint32_t)scatter->m, .q = (uint32_t)scatter->q, .first_row = *row, .first_leverage = *leverage};
-    record.confusion = NAN;
+    record.confusion = scatter->m ? rivals->sum[i] : NAN;
     record.deviation = NAN;
     for (int k = 0; k < HLF_QUANTILES; k++) {
         record.quantiles[k] = NAN;
@@ -191,7 +191,7 @@ static void fill_stats_record(const hlc_pool_stats *stats, size_t i, size_t stri
     hlf_stats_encode(&record, tables->sections[HLF_SECTION_STATS].bytes + i * HLF_STATS_RECORD);
 }
 
-static bool fill_stats(const hlc_pool_stats *stats, hlc_tables *tables) {
+static bool fill_stats(const hlc_pool_stats *stats, const hlc_rivals *rivals, hlc_tables *tables) {
     const uint64_t stride = hlf_align_up(stats->d, HLF_FLOATS_ALIGN);
     uint64_t rows = 0, leverages = 0;
     for (size_t i = 0; i < stats->count; i++) {
@@ -209,8 +209,21 @@ static bool fill_stats(const hlc_pool_stats *stats, hlc_tables *tables) {
     }
     uint64_t row = 0, leverage = 0;
     for (size_t i = 0; i < stats->count; i++) {
-        fill_stats_record(stats, i, stride, &row, &leverage, tables);
+        fill_stats_record(stats, rivals, i, stride, &row, &leverage, tables);
     }
+    return true;
+}
+
+static bool fill_rivals(const hlc_rivals *rivals, hlc_tables *tables) {
+    if (!reserve(tables, HLF_SECTION_RIVALS, rivals->kept ? rivals->count : 0, rivals->kept)) {
+        return false;
+    }
+    for (size_t i = 0; i < rivals->count * rivals->kept; i++) {
+        const bool used = rivals->nearest[i] != HLC_NO_RIVAL;
+        const hlf_rival_record record = {used ? rivals->nearest[i] : HLF_NONE, used ? rivals->distance[i] : 0};
+        hlf_rival_encode(&record, tables->sections[HLF_SECTION_RIVALS].bytes + i * HLF_RIVAL_RECORD);
+    }
+    tables->pool.rivals = (uint32_t)rivals->kept;
     return true;
 }
 
@@ -257,11 +270,12 @@ static bool fill_pool(const hlc_compile_options *options, const hlc_inputs *inpu
 }
 
 bool hlc_tables_begin(const hlc_compile_options *options, const hlc_inputs *inputs, const hlc_plan *plan, const hlc_pool_stats *stats,
-                      hlc_tables *tables) {
+                      const hlc_rivals *rivals, hlc_tables *tables) {
     interner strings = {0};
     *tables = (hlc_tables){0};
     bool good = fill_modules(inputs, &strings, tables) && fill_adapters(options, inputs, plan, stats, &strings, tables) &&
-                fill_entries(plan, tables) && fill_stats(stats, tables) && fill_pool(options, inputs, stats, &strings, tables) && !strings.failed;
+                fill_entries(plan, tables) && fill_stats(stats, rivals, tables) && fill_rivals(rivals, tables) &&
+                fill_pool(options, inputs, stats, &strings, tables) && !strings.failed;
     if (good) {
         hlc_section_bytes *section = &tables->sections[HLF_SECTION_STRINGS];
         section->bytes = (uint8_t *)strings.text.bytes;

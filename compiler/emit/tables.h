@@ -5,6 +5,7 @@
 #include "compiler/base/text.h"
 #include "compiler/emit/entry.h"
 #include "compiler/emit/plan.h"
+#include "compiler/stats/rivals.h"
 #include "format/header.h"
 #include "format/records.h"
 
@@ -25,7 +26,7 @@ typedef struct hlc_tables {
 
 /* Fills all that is known before the weights are written, and reserves the rest. False when memory is out. */
 bool hlc_tables_begin(const hlc_compile_options *options, const hlc_inputs *inputs, const hlc_plan *plan, const hlc_pool_stats *stats,
-                      hlc_tables *tables);
+                      const hlc_rivals *rivals, hlc_tables *tables);
 /* Notes a written chunk; answers its provisional number, to be put into the entry. */
 uint32_t hlc_tables_add_chunk(hlc_tables *tables, uint64_t offset, const hlc_coded_chunk *chunk, uint32_t row, bool coded);
 /* Sorts the chunks by offset, renumbers them in the entries and encodes the records that were still open. */

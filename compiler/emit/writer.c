@@ -228,7 +228,8 @@ static bool write_sections(write_job *job, hlc_output *output, hlf_header *heade
         if (section->size && !hlc_output_write(output, section->bytes, section->size, header->sections[id].offset, job->faults)) {
             return false;
         }
-        const bool route = (id >= HLF_SECTION_MEAN && id <= HLF_SECTION_LEVERAGE) || id == HLF_SECTION_WHITEN;
+        const bool route = (id >= HLF_SECTION_MEAN && id <= HLF_SECTION_LEVERAGE) || id == HLF_SECTION_WHITEN ||
+                           id == HLF_SECTION_RIVALS;
         *(route ? &job->report->route_bytes : &job->report->index_bytes) += section->size;
     }
     return true;
@@ -294,7 +295,7 @@ static void free_job(write_job *job) {
 }
 
 bool hlc_write_pool(const hlc_compile_options *options, const hlc_inputs *inputs, const hlc_plan *plan, const hlc_pool_stats *stats,
-                    hlc_compile_report *report, hlc_faults *faults) {
+                    const hlc_rivals *rivals, hlc_compile_report *report, hlc_faults *faults) {
     write_job job = {.options = options, .inputs = inputs, .plan = plan, .faults = faults, .report = report};
     hlf_header header = {0};
     hlc_output output;
@@ -302,7 +303,7 @@ bool hlc_write_pool(const hlc_compile_options *options, const hlc_inputs *inputs
         return false;
     }
     job.datasets = calloc(plan->dataset_count, sizeof *job.datasets);
-    bool good = job.datasets && hlc_tables_begin(options, inputs, plan, stats, &job.tables);
+    bool good = job.datasets && hlc_tables_begin(options, inputs, plan, stats, rivals, &job.tables);
     if (!good) {
         hlc_out_of_memory(faults, options->output, 0);
     }

@@ -376,14 +376,43 @@ static void check_whitening(const verify_job *job) {
     }
 }
 
+/* Nearest first, ties to the lower index, unused places last; an adapter without statistics has no rivals and is none. */
+static bool rival_fits(const hlf_index *index, bool own_statistics, uint32_t adapter, const hlf_rival_record *rival,
+                       const hlf_rival_record *before) {
+    if (rival->adapter == HLF_NONE) {
+        return rival->distance == 0;
+    }
+    hlf_stats_record stats;
+    if (!own_statistics || rival->adapter >= index->adapters || rival->adapter == adapter ||
+        !(rival->distance >= 0 && rival->distance < INFINITY)) {
+        return false;
+    }
+    hlf_index_stats(index, rival->adapter, &stats);
+    return stats.m > 0 && (!before || (before->adapter != HLF_NONE &&
+                                       (rival->distance > before->distance ||
+                                        (rival->distance == before->distance && rival->adapter > before->adapter))));
+}
+
 static void check_rivals(const verify_job *job) {
-    const uint64_t n = job->index->header.sections[HLF_SECTION_RIVALS].length / HLF_RIVAL_RECORD;
-    for (uint64_t i = 0; i < n; i++) {
-        hlf_rival_record rival;
-        hlf_rival_decode(&rival, hlf_index_section(job->index, HLF_SECTION_RIVALS) + i * HLF_RIVAL_RECORD);
-        if ((rival.adapter >= job->index->adapters && rival.adapter != HLF_NONE) || !(rival.distance >= 0 && rival.distance < INFINITY)) {
-            hlc_bad_input(job->faults, job->label, hlf_section_path(HLF_SECTION_RIVALS), "record %llu names no adapter, or its distance is out of range",
-                          (unsigned long long)i);
+    const hlf_index *index = job->index;
+    const uint32_t kept = index->pool.rivals;
+    for (uint32_t i = 0; i < index->adapters; i++) {
+        hlf_stats_record stats;
+        hlf_rival_record before;
+        hlf_index_stats(index, i, &stats);
+        if (stats.m > 0 && stats.confusion < 0) {
+            hlc_bad_input(job->faults, job->label, "/index/stats", "the confusion of adapter %u is negative", i);
+        }
+        for (uint32_t k = 0; k < kept; k++) {
+            hlf_rival_record rival;
+            const uint64_t at = (uint64_t)i * kept + k;
+            hlf_rival_decode(&rival, hlf_index_section(index, HLF_SECTION_RIVALS) + at * HLF_RIVAL_RECORD);
+            if (!rival_fits(index, stats.m > 0, i, &rival, k ? &before : NULL)) {
+                hlc_bad_input(job->faults, job->label, hlf_section_path(HLF_SECTION_RIVALS),
+                              "place %u of adapter %u holds no rival of it, or is out of order", k, i);
+                break;
+            }
+            before = rival;
         }
     }
 }

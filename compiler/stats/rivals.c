@@ -107,7 +107,9 @@ static double inverse_form(size_t n, const double *factor, double *x) {
     return sum;
 }
 
-static bool bhattacharyya(const search *all, const hlc_pair *pair, scratch *own, double *distance) {
+/* A matrix without a factor belongs to two adapters of one direction whose t is 10^16 times lambda and more (no shrinkage,
+ * scales far above the floor): float64 cannot tell them apart. Distance 0 claims nothing. */
+static double bhattacharyya(const search *all, const hlc_pair *pair, scratch *own) {
     const hlc_gaussian *gaussian = all->stats->gaussian;
     const half *a = &all->halves[pair->i], *b = &all->halves[pair->j];
     const size_t qa = all->stats->scatter[pair->i].q, qb = all->stats->scatter[pair->j].q, n = qa + qb;
@@ -115,12 +117,11 @@ static bool bhattacharyya(const search *all, const hlc_pair *pair, scratch *own,
     double log_det = 0;
     assemble(a, qa, b, qb, lambda, pair, own->factor, own->along);
     if (!factorise(n, own->factor, &log_det)) {
-        return false;
+        return 0;
     }
     log_det += ((double)all->stats->d - (double)n) * log(lambda);
     const double form = fmax(0, (pair->distance2 - inverse_form(n, own->factor, own->along)) / lambda);
-    *distance = fmax(0, form / 8 + 0.5 * (log_det - 0.5 * (a->log_det + b->log_det)));
-    return true;
+    return fmax(0, form / 8 + 0.5 * (log_det - 0.5 * (a->log_det + b->log_det)));
 }
 
 /* Into a list sorted by distance, then index. */
@@ -143,10 +144,7 @@ static bool compare(void *context, size_t worker, const hlc_pair *pair) {
     const search *all = context;
     scratch *own = &all->scratch[worker];
     const size_t i = pair->i, j = pair->j, kept = all->kept;
-    double b = 0;
-    if (!bhattacharyya(all, pair, own, &b)) {
-        return false;
-    }
+    const double b = bhattacharyya(all, pair, own);
     remember(own->nearest + i * kept, own->distance + i * kept, kept, (uint32_t)j, b);
     remember(own->nearest + j * kept, own->distance + j * kept, kept, (uint32_t)i, b);
     if (all->triangle) {

@@ -12,7 +12,7 @@ typedef struct hlc_rivals {
     size_t count, kept;
     double *sum;       /* count: sum over j != i of exp(-B_ij), in the order of j; NaN without samples, or all beyond `most` */
     uint32_t *nearest; /* count x kept: rivals by ascending B_ij, ties to the lower index; HLC_NO_RIVAL past the last */
-    double *distance;  /* count x kept: their B_ij in nats, >= 0; NaN past the last */
+    double *distance;  /* count x kept: their B_ij in nats, >= 0, 0 where float64 cannot tell; NaN past the last */
 } hlc_rivals;
 
 /* Adapters without samples have no rivals and are none. More than `most` adapters: no sums. threads never changes a result. False when

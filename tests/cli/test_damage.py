@@ -194,6 +194,12 @@ FORGERIES = {
     "no width": set_field("modules", 0, "d_in", 0),
     "a content hash": set_field("adapters", 0, "content_sha256", np.zeros(32, "u1")),
     "rivals": set_field("pool", 0, "rivals", 3),
+    "an adapter that is its own rival": set_field("rivals", 0, "adapter", 0),
+    "a rival that does not exist": set_field("rivals", 0, "adapter", 99),
+    "a rival at a negative distance": set_field("rivals", 0, "distance", -1.0),
+    "a rival without statistics": set_field("rivals", 0, "adapter", 1),
+    "a rival of an adapter without statistics": set_field("rivals", 1, "adapter", 0),
+    "a negative confusion": set_field("stats", 0, "confusion", -1.0),
     "whitening": set_field("pool", 0, "whitening", 1),
 }
 
@@ -217,3 +223,27 @@ def test_an_unchanged_copy_passes(small_pool, tmp_path):
     assert (tmp_path / "copy.hlp").read_bytes() == small_pool.read_bytes()
     assert run_bytes("hilora-validate", "--deep", tmp_path / "copy.hlp")[0] == 0
 
+
+def swap_rivals(pool):
+    rivals = pool.table("rivals")
+    rivals[[0, 1]] = rivals[[1, 0]]
+
+
+RIVAL_FORGERIES = {
+    "out of order": swap_rivals,
+    "a gap": set_field("rivals", 0, "adapter", NONE),
+    "a distance in an unused place": set_field("rivals", 1, "adapter", NONE),
+    "no number": set_field("rivals", 1, "distance", np.nan),
+    "infinitely far": set_field("rivals", 1, "distance", np.inf),
+}
+
+
+@pytest.mark.parametrize("forge", RIVAL_FORGERIES.values(), ids=RIVAL_FORGERIES)
+def test_forged_rivals_are_refused(forge, tmp_path):
+    rng = np.random.default_rng(6)
+    made = {name: Adapter({"m.q": pair(rng, 2, 10, 6)}, samples(rng, 4, 16)) for name in "abc"}
+    programs.compile_pool(tmp_path / "pool.hlp", *write_all(tmp_path, made))
+    with changed(tmp_path / "pool.hlp", tmp_path / "forged.hlp") as pool:
+        forge(pool)
+    status, _, stderr = run_bytes("hilora-validate", tmp_path / "forged.hlp")
+    assert status == 1 and b"rivals" in stderr, stderr

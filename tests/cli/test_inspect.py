@@ -157,13 +157,27 @@ def test_types(tmp_path):
     assert entry["source_dtypes"] == {"A": "f64", "B": "f32"} and entry["stored_dtypes"] == {"A": "f32", "B": "f32"}
 
 
-def test_rivals_are_refused_by_name(pool):
+def test_rivals_are_those_of_the_pool(pool):
+    document, read = programs.inspect(pool, "--rivals"), Pool(pool)
+    names = [read.string(record["name"]).decode() for record in read.adapters]
+    for i, shown in enumerate(document["adapters"]):
+        stored = read.rivals_of(i)
+        assert [(names.index(rival["adapter"]), rival["distance"]) for rival in shown["rivals"]] == stored
+        assert len(stored) == (document["counts"]["routable"] - 1 if shown["routable"] else 0)
+        if shown["routable"]:
+            assert shown["statistics"]["confusion"] == read.stats[i]["confusion"] > 0
+
+
+def test_a_pool_of_one_has_no_rivals(adapters, tmp_path):
+    pool = programs.compile_pool(tmp_path / "p.hlp", adapters[0])
+    assert Pool(pool).stats[0]["confusion"] == 0
     status, document = run_json("hilora-inspect", "--rivals", pool)
     told = [(fault["place"], fault["reason"]) for fault in document["faults"]]
     assert status == 1 and told == [("rivals", "not in this pool")]
 
 
-def test_rivals_and_a_wrong_name_are_told_together(pool):
+def test_rivals_and_a_wrong_name_are_told_together(adapters, tmp_path):
+    pool = programs.compile_pool(tmp_path / "p.hlp", adapters[0])
     status, document = run_json("hilora-inspect", "--rivals", "--adapter", "nobody", pool)
     assert status == 1 and len(document["faults"]) == 2
 

@@ -206,6 +206,17 @@ class Pool:
         need(not mean[d:].any() and not basis[:, d:].any(), "padding of a mean or basis")
         return mean[:d], basis[:, :d], singular, leverage.reshape(m, q)
 
+    def rivals_of(self, adapter):
+        """[(adapter, distance)], nearest first, checked."""
+        kept = int(self.pool["rivals"])
+        rows = self.section(15)[adapter * kept:(adapter + 1) * kept]
+        used = [(int(r["adapter"]), float(r["distance"])) for r in rows if r["adapter"] != NONE]
+        need([r["adapter"] == NONE and r["distance"] == 0 for r in rows[len(used):]], "rivals: unused places")
+        need([j != adapter and j < len(self.stats) and self.stats[j]["m"] > 0 and 0 <= b < np.inf for j, b in used], "rivals")
+        need([(b, j) < (c, k) for (j, b), (k, c) in zip(used, used[1:])], "rivals: order")
+        need(not used or self.stats[adapter]["m"] > 0, "rivals of an adapter without statistics")
+        return used
+
     def section(self, ident):
         """The array of a section whose checksum is checked when it is used."""
         name = SECTIONS[ident][0]

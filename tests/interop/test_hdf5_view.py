@@ -120,8 +120,9 @@ def test_every_section_is_a_dataset(path):
             if flat.dtype.names:
                 columns = flat_fields(flat)
                 assert view.dtype.names == tuple(columns) and view.dtype.itemsize == flat.dtype.itemsize
+                rows = view[()].reshape(-1)  # the rivals are a table of two dimensions
                 for name, column in columns.items():
-                    np.testing.assert_array_equal(view[name] if view.size else [], column)
+                    np.testing.assert_array_equal(rows[name] if view.size else [], column)
             else:
                 assert view.dtype == flat.dtype
                 np.testing.assert_array_equal(view[()].reshape(-1), flat)

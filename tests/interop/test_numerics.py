@@ -339,6 +339,17 @@ def test_bhattacharyya_at_the_floor_of_lambda(seed):
             assert distances[i, at] == pytest.approx(expected, rel=1e-6, abs=1e-4)
 
 
+def test_bhattacharyya_beyond_float64_claims_nothing():
+    """No shrinkage, and two adapters of one direction at 10^12 times the scale of the others: t / lambda is 10^30."""
+    rng = np.random.default_rng(16)
+    base = draw(rng, 8, 30)
+    pool = Pool([base] * 5 + [(1e12 * base).astype(np.float32)] * 2, shrinkage=numerics.NUMBER, number=0.0)
+    sums, distances, nearest = pool.rivals(kept=6)
+    assert np.isfinite(sums).all() and (distances >= 0).all()
+    assert distances[5, 0] == 0 and nearest[5, 0] == 6 and sums[5] >= 1
+    assert (distances[:5, :4] < 1e-6).all() and (nearest[:5, :4] < 5).all()
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_certificate_bounds_the_misses_of_samples_from_the_model(seed):
     """Theorem 1: inputs drawn from the fitted Gaussian i miss the k best no more often than min(1, sum_i / k)."""
