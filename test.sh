@@ -4,13 +4,14 @@
 #   ./test.sh quick      a release build with its unit and API tests, and the checks of the source tree
 #   ./test.sh live       against the real peft and transformers
 #   ./test.sh all        everything above
+#   ./test.sh fuzz       a minute of fuzzing for each target, with clang; part of no other tier
 # The last lines printed are the test runners' own summaries.
 set -eu
 cd "$(dirname "$0")"
 . tools/packages.sh
 
 tier=${1:-standard}
-case $tier in quick | standard | live | all) ;; *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
+case $tier in quick | standard | live | all | fuzz) ;; *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
 
 logs=build/logs
 mkdir -p "$logs"
@@ -72,8 +73,34 @@ live() {
   run_pytest live env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/live/bin/python -m pytest -q -n "$(nproc)" tests/interop/live
 }
 
+# A finding is kept in build/fuzz-found and ends the tier.
+fuzz_target() {
+  target=$1
+  seeds=$2
+  mkdir -p "build/fuzz-corpus/$target" build/fuzz-found
+  leaks=1
+  [ "$target" != fuzz_embeddings_h5 ] || leaks=0 # the HDF5 library leaks after errors
+  set -- -max_total_time="${FUZZ_SECONDS:-60}" -timeout=30 -rss_limit_mb=2048 -detect_leaks=$leaks -print_final_stats=1
+  [ ! -f "tests/fuzz/dict/$target.dict" ] || set -- "$@" -dict="tests/fuzz/dict/$target.dict"
+  "build/fuzz/tests/fuzz/$target" "$@" -artifact_prefix="build/fuzz-found/$target-" "build/fuzz-corpus/$target" "$seeds" 2>&1 |
+    grep -vE 'NEW  |REDUCE|NEW_FUNC|pulse' # the progress
+  "build/fuzz/tests/fuzz/$target" -runs=0 "build/fuzz-corpus/$target" >/dev/null 2>&1 && ! ls build/fuzz-found/"$target"-* >/dev/null 2>&1
+}
+
+fuzz() {
+  install_packages $packages_build $packages_test $packages_fuzz
+  step build-fuzz build fuzz
+  mkdir -p build/fuzz-corpus/pools
+  build/fuzz/tests/fuzz/seed_pools build/fuzz-corpus/pools
+  step fuzz_pool fuzz_target fuzz_pool build/fuzz-corpus/pools
+  for seeds in tests/fuzz/corpus/*; do
+    step "$(basename "$seeds")" fuzz_target "$(basename "$seeds")" "$seeds"
+  done
+}
+
 case $tier in
   quick) quick ;;
+  fuzz) fuzz ;;
   standard) standard ;;
   live) live ;;
   all)
@@ -82,5 +109,6 @@ case $tier in
     ;;
 esac
 
+[ "$tier" != fuzz ] || exit 0
 echo
 cat "$logs"/*.summary

@@ -20,7 +20,7 @@ import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Iterator, Protocol
+from typing import Callable, Iterator, NoReturn, Protocol
 
 import numpy as np
 import safetensors
@@ -567,7 +567,8 @@ def main(argv: list[str] | None = None, load: Callable[[str, str | None, str], E
     return faults.status
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The program: main, with the statuses that an interrupted one leaves."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda caught, _: sys.exit(128 + caught))
@@ -575,3 +576,7 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+../plugins/python/hilora_embed.py
