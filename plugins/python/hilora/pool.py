@@ -153,7 +153,10 @@ class Pool(Owner):
     def __init__(self, path: str | os.PathLike[str], *, isa: str = "auto", **limits: int) -> None:
         options, self._path = _pool_options(isa, limits), os.fspath(path)
         out = ctypes.c_void_p()
-        call("hl_pool_open", os.fsencode(path), ctypes.byref(options), ctypes.byref(out))
+        try:
+            call("hl_pool_open", os.fsencode(path), ctypes.byref(options), ctypes.byref(out))
+        except HiloraError as error:
+            raise type(error)(f"{self._path}: {error.message}", error.offset) from None
         self._handle = Handle(out.value, lib.hl_pool_close)
 
     @classmethod
