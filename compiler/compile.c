@@ -6,6 +6,7 @@
 #include "compiler/base/output_file.h"
 #include "compiler/emit/inputs.h"
 #include "compiler/emit/plan.h"
+#include "compiler/emit/thresholds.h"
 #include "compiler/emit/writer.h"
 #include "compiler/linalg.h"
 
@@ -57,10 +58,11 @@ static bool find_rivals(const hlc_compile_options *options, const hlc_pool_stats
     return true;
 }
 
-static void fill_report(const hlc_inputs *inputs, const hlc_plan *plan, hlc_compile_report *report) {
+static void fill_report(const hlc_compile_options *options, const hlc_inputs *inputs, const hlc_plan *plan, hlc_compile_report *report) {
     report->adapters = (uint32_t)inputs->count;
     report->modules = (uint32_t)inputs->module_count;
     report->rocs = plan->rocs;
+    report->conditional = (uint32_t)options->threshold_count;
     report->tensor_bytes = plan->tensor_bytes;
     for (size_t i = 0; i < inputs->count; i++) {
         report->routable += inputs->embeddings[i] != NULL;
@@ -93,11 +95,12 @@ bool hlc_compile(const hlc_compile_options *options, hlc_faults *faults, hlc_com
                   "out of memory: LAPACK needs 128 MiB of address space for each of %zu threads", options->threads);
         good = false;
     }
-    good = hlc_inputs_open(options, &inputs, faults) && good;
+    good = hlc_inputs_open(options, &inputs, faults) && hlc_thresholds_check(options, &inputs, faults) && good;
     good = good && hlc_plan_make(options, &inputs, &plan, faults) && fit_statistics(options, &inputs, &stats, faults) &&
+           hlc_thresholds_resolve(options, &inputs, &stats, &plan, faults) &&
            find_rivals(options, &stats, &rivals, faults);
     if (good) {
-        fill_report(&inputs, &plan, report);
+        fill_report(options, &inputs, &plan, report);
         good = hlc_write_pool(options, &inputs, &plan, &stats, &rivals, report, faults);
     }
     hlc_rivals_free(&rivals);

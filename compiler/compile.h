@@ -17,6 +17,14 @@ typedef struct hlc_progress {
     void *user;
 } hlc_progress;
 
+/* The least score at which a prompt may use an adapter. */
+typedef struct hlc_threshold {
+    const char *adapter;
+    bool by_quantile;
+    double score; /* log-likelihood over the number of dimensions, in nats */
+    double level; /* by_quantile: of the adapter's own left-out samples, in [0, 0.5] */
+} hlc_threshold;
+
 typedef struct hlc_compile_options {
     const char *const *operands; /* adapters: .safetensors files or folders */
     size_t operand_count;
@@ -28,12 +36,15 @@ typedef struct hlc_compile_options {
     bool allow_no_stats, drop_extras;
     const char *base, *encoder, *revision, *prefix; /* NULL: as the files say */
     int normalized;                                 /* 0 no, 1 yes, -1 as the files say */
-    size_t threads;                                 /* >= 1 */
-    hlc_progress progress;                          /* report may be NULL */
+    const hlc_threshold *thresholds;                /* each of another adapter */
+    size_t threshold_count;
+    size_t threads;        /* >= 1 */
+    hlc_progress progress; /* report may be NULL */
 } hlc_compile_options;
 
 typedef struct hlc_compile_report {
     uint32_t adapters, modules, routable;
+    uint32_t conditional; /* adapters with a threshold */
     uint64_t rocs, parameters;
     uint64_t source_bytes; /* of the weight files */
     uint64_t tensor_bytes; /* of the tensors in them */

@@ -571,6 +571,9 @@ static hl_status check_adapter(const open_context *c, uint32_t i, const hlf_adap
         adapter->dialect > HLF_DIALECT_LAST || !reserved_ok(c, HLF_SECTION_ADAPTERS, i)) {
         return bad(c, HLF_SECTION_ADAPTERS, i, "unknown flags, decomposition or dialect, or reserved bytes not zero");
     }
+    if ((adapter->flags & HLF_ADAPTER_CONDITIONAL) && !(adapter->flags & HLF_ADAPTER_ROUTABLE)) {
+        return bad(c, HLF_SECTION_ADAPTERS, i, "a threshold of an adapter without statistics");
+    }
     if (isnan(adapter->threshold) || !isfinite(adapter->squeeze_error)) {
         return bad(c, HLF_SECTION_ADAPTERS, i, "a number is NaN");
     }

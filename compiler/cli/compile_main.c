@@ -11,6 +11,7 @@
 #include "compiler/cli/common.h"
 #include "compiler/linalg.h"
 #include "compiler/cli/text_table.h"
+#include "compiler/cli/threshold.h"
 
 static const hlc_program program = {
     "hilora-compile",
@@ -32,6 +33,8 @@ static const hlc_program program = {
     "      --shrinkage pool|oas|ledoit-wolf|NUMBER\n"
     "                             shrinkage of the covariances (default pool: one coefficient for all adapters)\n"
     "      --whiten none|pool     fit in the space where the pooled covariance is the identity (default none)\n"
+    "      --threshold NAME=SCORE an adapter that only prompts of at least this score may use; NAME=q0.05: the score\n"
+    "                             at a quantile of its own samples; again for more\n"
     "      --no-stats=allow       accept adapters without embeddings; they cannot be routed by likelihood\n"
     "      --encoder NAME         the encoder of the embeddings, over what the files say\n"
     "      --encoder-revision R   its revision\n"
@@ -68,6 +71,7 @@ enum option_code {
     OPTION_PREFIX,
     OPTION_NORMALIZED,
     OPTION_THREADS,
+    OPTION_THRESHOLD,
     OPTION_JSON,
     OPTION_VERSION
 };
@@ -88,6 +92,7 @@ static const struct option long_options[] = {{"output", required_argument, NULL,
                                              {"encoder-revision", required_argument, NULL, OPTION_REVISION},
                                              {"prefix", required_argument, NULL, OPTION_PREFIX},
                                              {"normalized", required_argument, NULL, OPTION_NORMALIZED},
+                                             {"threshold", required_argument, NULL, OPTION_THRESHOLD},
                                              {"threads", required_argument, NULL, OPTION_THREADS},
                                              {"json", no_argument, NULL, OPTION_JSON},
                                              {"quiet", no_argument, NULL, 'q'},
@@ -98,6 +103,7 @@ static const struct option long_options[] = {{"output", required_argument, NULL,
 typedef struct settings {
     hlc_compile_options compile;
     hlc_cli_progress progress;
+    hlc_cli_thresholds thresholds;
     bool json;
     int exit_status; /* -1: go on */
 } settings;
@@ -179,6 +185,8 @@ static int apply_option(settings *s, int code) {
         status = parse_choice("--normalized", optarg, answers, "yes or no", &choice);
         compile->normalized = choice;
         break;
+    case OPTION_THRESHOLD:
+        return hlc_cli_add_threshold(&program, optarg, false, &s->thresholds);
     case OPTION_THREADS:
         if (!hlc_cli_count(optarg, 1, 1024, &count)) {
             return hlc_cli_misuse(&program, "--threads takes a number from 1 to 1024, not '%s'", optarg);
@@ -229,6 +237,8 @@ static int parse(int argc, char **argv, settings *s) {
             return status;
         }
     }
+    s->compile.thresholds = s->thresholds.list;
+    s->compile.threshold_count = s->thresholds.count;
     s->compile.operands = (const char *const *)argv + optind;
     s->compile.operand_count = (size_t)(argc - optind);
     if (!s->compile.operand_count) {
@@ -243,10 +253,11 @@ static json_t *report_json(const settings *s, const hlc_compile_report *report, 
     if (done) {
         json_object_update_new(
             document,
-            json_pack("{s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}}", "output",
+            json_pack("{s:o, s:o, s:i, s:i, s:i, s:i, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}}", "output",
                       hlc_cli_string_json(s->compile.output, strlen(s->compile.output)), "digest",
                       hlc_cli_hex_json(report->digest, sizeof report->digest), "adapters", (int)report->adapters, "routable",
-                      (int)report->routable, "modules", (int)report->modules, "rocs", (json_int_t)report->rocs, "parameters",
+                      (int)report->routable, "conditional", (int)report->conditional, "modules", (int)report->modules, "rocs",
+                      (json_int_t)report->rocs, "parameters",
                       (json_int_t)report->parameters, "bytes", "sources", (json_int_t)report->source_bytes, "tensors",
                       (json_int_t)report->tensor_bytes, "weights", (json_int_t)report->weight_bytes, "gauge",
                       (json_int_t)report->gauge_bytes, "index", (json_int_t)report->index_bytes, "route", (json_int_t)report->route_bytes,
@@ -275,6 +286,7 @@ int main(int argc, char **argv) {
     hlc_cli_setup();
     int status = parse(argc, argv, &s);
     if (status >= 0) {
+        hlc_cli_free_thresholds(&s.thresholds);
         return status;
     }
     hlc_faults *faults = hlc_faults_create();
@@ -295,6 +307,7 @@ int main(int argc, char **argv) {
         status = hlc_cli_finish(&program, status);
     }
     hlc_faults_destroy(faults);
+    hlc_cli_free_thresholds(&s.thresholds);
     if (!hlc_linalg_has_room(1)) {
         fflush(NULL);
         _exit(status); /* past OpenBLAS's handler, which would wait for memory */

@@ -29,6 +29,7 @@ typedef struct hlc_plan_adapter {
     size_t config_size, header_size;
     uint64_t first_entry;
     uint64_t tensor_bytes;
+    double threshold; /* least score; NaN: none (hlc_thresholds_resolve) */
 } hlc_plan_adapter;
 
 typedef struct hlc_plan {

@@ -110,6 +110,10 @@ static bool fill_adapters(const hlc_compile_options *options, const hlc_inputs *
         record->dialect = (uint32_t)adapter->dialect;
         record->flags = (stats->scatter[i].m ? HLF_ADAPTER_ROUTABLE : 0u) | (stats->calibration[i].calibrated ? HLF_ADAPTER_CALIBRATED : 0u) |
                         (adapter->extras_dropped ? HLF_ADAPTER_EXTRAS_DROPPED : 0u);
+        if (!isnan(planned->threshold)) {
+            record->flags |= HLF_ADAPTER_CONDITIONAL;
+            record->threshold = planned->threshold;
+        }
         record->config = add_blob(blobs, &at, planned->config, planned->config_size, adapter->config_text.length);
         record->header = add_blob(blobs, &at, planned->header, planned->header_size, adapter->header_text.length);
         memcpy(record->source_sha256, planned->source_sha256, HLF_SHA256_SIZE);

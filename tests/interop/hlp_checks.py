@@ -112,6 +112,7 @@ def geometry_fits(kind, geometry, d_in, d_out):
 def check_adapters(pool):
     a, end = pool.adapters, len(pool.blobs)
     need((a["flags"] < 32) & (a["decomposition"] <= 1) & (a["dialect"] <= 3), "adapter: flags or enumerations")
+    need((a["flags"] & 16 == 0) | (a["flags"] & 1 == 1), "adapter: a threshold without statistics")
     need(~np.isnan(a["threshold"]) & np.isfinite(a["squeeze_error"]), "adapter: numbers")
     for blob in (a["config"], a["header"]):
         left = end - np.minimum(blob["stored"], end)

@@ -164,6 +164,7 @@ static const breakage breakages[] = {
     {HLF_SECTION_ADAPTERS, 1, "header_stored", 8, UINT64_MAX, "blob"},
     {HLF_SECTION_ADAPTERS, 1, "header_stored", 8, 0, "blob"},
     {HLF_SECTION_ADAPTERS, 1, "threshold", 8, NAN_BITS, "NaN"},
+    {HLF_SECTION_ADAPTERS, 1, "flags", 4, HLF_ADAPTER_CONDITIONAL, "without statistics"},
     {HLF_SECTION_ADAPTERS, 1, "dialect", 4, 4, "dialect"},
     {HLF_SECTION_MODULES, 1, "geometry", 4, 1, "geometry"},
     {HLF_SECTION_STATS, 1, "deviation", 8, NAN_BITS, "range"},
