@@ -18,6 +18,8 @@ typedef struct hlc_route_settings {
     double *weights;
     size_t adapter_count, allow_count, deny_count;
     bool allow_given, weights_given;
+    bool routing_given;  /* an option that shapes the route, beside --adapter and --embedding */
+    char *first_adapter; /* the first --adapter as it was given, "=" and all; owned */
 } hlc_route_settings;
 
 typedef struct hlc_routing {
@@ -27,8 +29,22 @@ typedef struct hlc_routing {
     hl_route_view view;
 } hlc_routing;
 
+/* Options of a program that routes and does something else with the route. */
+typedef struct hlc_more_options {
+    const char *letters; /* for getopt_long, "o:" */
+    const struct option *options;
+    size_t count;
+    /* -1: taken; HLC_OPTION_UNKNOWN: one of the routing options; else the exit status. */
+    int (*apply)(void *user, int code);
+    void *user;
+} hlc_more_options;
+
+enum { HLC_OPTION_UNKNOWN = -2, HLC_OPTION_FIRST_MORE = 1024 /* codes of more options start here */ };
+
 /* Fills the settings; answers -1, or the exit status at which the program ends. hlc_route_settings_free in either case. */
 int hlc_route_parse(const hlc_program *program, int argc, char **argv, hlc_route_settings *settings);
+int hlc_route_parse_with(const hlc_program *program, int argc, char **argv, const hlc_more_options *more,
+                         hlc_route_settings *settings);
 /* Finds the named adapters in the pool. False after a fault for each unknown name. */
 bool hlc_route_resolve(hlc_route_settings *settings, const hl_pool *pool, hlc_faults *faults);
 void hlc_route_settings_free(hlc_route_settings *settings);

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -168,6 +169,9 @@ static int add_list(const hlc_program *program, const char ***names, size_t *cou
 
 /* NAME[=WEIGHT]. A name may hold "=": only a number behind the last one is a weight. */
 static int add_adapter(const hlc_program *program, hlc_route_settings *s) {
+    if (!s->first_adapter && !(s->first_adapter = strdup(optarg))) {
+        return out_of_memory(program);
+    }
     char *equals = strrchr(optarg, '=');
     double weight = 1;
     if (equals && equals != optarg && hlc_cli_number(equals + 1, &weight)) {
@@ -228,7 +232,21 @@ static int apply_number(const hlc_program *program, hlc_route_settings *s, int c
     }
 }
 
+static bool shapes_route(int code) {
+    switch (code) {
+    case OPTION_ADAPTER:
+    case OPTION_EMBEDDING:
+    case OPTION_ROW:
+    case OPTION_JSON:
+    case 'q':
+        return false;
+    default:
+        return true;
+    }
+}
+
 static int apply_option(const hlc_program *program, hlc_route_settings *s, int code) {
+    s->routing_given = s->routing_given || shapes_route(code);
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
         if (choices[i].code == code) {
             return parse_choice(program, &s->options, &choices[i]);
@@ -268,14 +286,39 @@ static int apply_option(const hlc_program *program, hlc_route_settings *s, int c
     }
 }
 
-int hlc_route_parse(const hlc_program *program, int argc, char **argv, hlc_route_settings *s) {
-    *s = (hlc_route_settings){.options = {.struct_size = sizeof(hl_route_options)}};
+enum { ROUTE_OPTIONS = sizeof long_options / sizeof long_options[0] - 1, MORE_OPTIONS = 16, MORE_LETTERS = 16 };
+
+static int parse_options(const hlc_program *program, int argc, char **argv, const hlc_more_options *more,
+                         hlc_route_settings *s) {
+    struct option all[MORE_OPTIONS + ROUTE_OPTIONS + 1];
+    char letters[MORE_LETTERS];
     int code;
-    while ((code = getopt_long(argc, argv, "qh", long_options, NULL)) != -1) {
-        int status = apply_option(program, s, code);
+    assert(more->count <= MORE_OPTIONS && strlen(more->letters) + sizeof "qh" <= sizeof letters);
+    if (more->count) {
+        memcpy(all, more->options, more->count * sizeof *all);
+    }
+    memcpy(all + more->count, long_options, sizeof long_options);
+    snprintf(letters, sizeof letters, "qh%s", more->letters);
+    while ((code = getopt_long(argc, argv, letters, all, NULL)) != -1) {
+        int status = more->apply ? more->apply(more->user, code) : HLC_OPTION_UNKNOWN;
+        status = status == HLC_OPTION_UNKNOWN ? apply_option(program, s, code) : status;
         if (status >= 0) {
             return status;
         }
+    }
+    return -1;
+}
+
+int hlc_route_parse(const hlc_program *program, int argc, char **argv, hlc_route_settings *s) {
+    return hlc_route_parse_with(program, argc, argv, &(hlc_more_options){.letters = ""}, s);
+}
+
+int hlc_route_parse_with(const hlc_program *program, int argc, char **argv, const hlc_more_options *more,
+                         hlc_route_settings *s) {
+    *s = (hlc_route_settings){.options = {.struct_size = sizeof(hl_route_options)}};
+    const int status = parse_options(program, argc, argv, more, s);
+    if (status >= 0) {
+        return status;
     }
     if (argc - optind != 1) {
         return hlc_cli_misuse(program, argc == optind ? "no pool given" : "more than one pool given");
@@ -352,5 +395,6 @@ void hlc_route_settings_free(hlc_route_settings *s) {
     free(s->adapters);
     free(s->allow);
     free(s->deny);
+    free(s->first_adapter);
     *s = (hlc_route_settings){0};
 }

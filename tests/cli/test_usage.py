@@ -64,7 +64,8 @@ hilora-export -o f p
 hilora-export --adapter a -o f
 hilora-export --adapter a -o f p q
 hilora-export --format zip --adapter a -o f p
-hilora-export --adapter a --adapter b -o f p
+hilora-export --adapter a --format gguf -o f p
+hilora-export --embedding e -o f p q
 """.strip().splitlines()
 
 
@@ -85,8 +86,7 @@ def test_misuse_is_told_before_any_work(command, tmp_path):
     ("hilora-compile --energy 0.9 x", "--energy"), ("hilora-compile --max-rank 2 x", "--max-rank"),
     ("hilora-compile --base-model d x", "--base-model"), ("hilora-validate --junit f x", "--junit"),
     ("hilora-validate --sarif f x", "--sarif"), ("hilora-validate --rules f x", "--rules"),
-    ("hilora-validate --list-rules", "--list-rules"), ("hilora-export --format gguf p", "--format gguf"),
-    ("hilora-export --embedding f p", "--embedding")])
+    ("hilora-validate --list-rules", "--list-rules")])
 def test_what_is_not_there_yet_is_refused_by_name(command, option, tmp_path):
     assert f"{option} is not supported yet" in assert_misuse(command, tmp_path)
 
