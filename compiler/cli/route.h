@@ -6,7 +6,7 @@
 
 #include <hilora/hilora.h>
 
-#include "compiler/cli/common.h"
+#include "compiler/cli/threshold.h"
 
 typedef struct hlc_route_settings {
     const char *pool, *embedding;
@@ -16,6 +16,8 @@ typedef struct hlc_route_settings {
     /* Names as the command line gives them. */
     const char **adapters, **allow, **deny;
     double *weights;
+    hlc_cli_thresholds thresholds;
+    double *scores; /* of the thresholds, once resolved */
     size_t adapter_count, allow_count, deny_count;
     bool allow_given, weights_given;
     bool routing_given;  /* an option that shapes the route, beside --adapter and --embedding */
@@ -27,6 +29,7 @@ typedef struct hlc_routing {
     const hl_route *route;
     hl_pool_view pool_view;
     hl_route_view view;
+    bool explained; /* the route knows every adapter's fate */
 } hlc_routing;
 
 /* Options of a program that routes and does something else with the route. */
@@ -55,5 +58,17 @@ json_t *hlc_route_json(const hlc_route_settings *settings, const hlc_routing *ro
 
 /* "chosen", "not selected", ... */
 const char *hlc_fate_name(hl_fate fate);
+
+/* The tables of --explain and --all-scores, and the same as JSON (NULL when memory is out). */
+void hlc_route_print_left_out(FILE *stream, const hlc_routing *routing);
+json_t *hlc_route_explain_json(const hlc_routing *routing);
+
+/* Views that cannot fail: the positions come from the route and the pool themselves. */
+hl_route_item hlc_route_item_of(const hlc_routing *routing, uint32_t i);
+hl_fate_view hlc_route_fate_of(const hlc_routing *routing, uint32_t adapter);
+hl_string hlc_route_name_of(const hlc_routing *routing, uint32_t adapter);
+/* "-" where the number is NaN. */
+enum { HLC_NUMBER_TEXT = 32 };
+const char *hlc_route_number(char buffer[HLC_NUMBER_TEXT], int digits, double value);
 
 #endif

@@ -22,6 +22,8 @@ static const hlc_program program = {
     "      --max-adapters N       of any route (default 16)\n"
     "      --allow NAME,...       the only adapters that may be used; again for more\n"
     "      --deny NAME,...        adapters that may not be used\n"
+    "      --threshold NAME=SCORE the least score at which NAME may be used, over what the pool says; NAME=q0.05: at a\n"
+    "                             quantile of its own samples; NAME=none: no condition; again for more\n"
     "      --familiar Q           quantile of the familiarity test, 0 to 0.5 (default 0.05)\n"
     "      --fallback wide|base|none   for an unfamiliar prompt (default wide)\n"
     "      --wide-k N             candidates of the wide fallback (default 8)\n"
@@ -38,7 +40,7 @@ static const hlc_program program = {
     "\n"
     "Output:\n"
     "      --all-scores           the score of every adapter\n"
-    "      --explain              also why each adapter is in the route or not\n"
+    "      --explain              also why each adapter is in the route or not, and how its score compares\n"
     "      --json                 one JSON document\n"
     "  -q, --quiet                accepted; there is no progress\n"
     "  -h, --help                 this text\n"
@@ -86,7 +88,7 @@ static bool fill_views(hlc_routing *routing) {
 }
 
 static int show(const hlc_route_settings *s, const hl_pool *pool, const hl_route *route) {
-    hlc_routing routing = {.pool = pool, .route = route};
+    hlc_routing routing = {.pool = pool, .route = route, .explained = s->options.keep_all};
     if (!fill_views(&routing)) {
         fprintf(stderr, "%s: the library is older than this program\n", program.name);
         return HLC_EXIT_RESOURCE;

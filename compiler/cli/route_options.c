@@ -21,6 +21,7 @@ enum option_code {
     OPTION_SEED,
     OPTION_ALLOW,
     OPTION_DENY,
+    OPTION_THRESHOLD,
     OPTION_GATE,
     OPTION_ROWS,
     OPTION_VARIANCE_NORM,
@@ -47,6 +48,7 @@ static const struct option long_options[] = {{"select", required_argument, NULL,
                                              {"seed", required_argument, NULL, OPTION_SEED},
                                              {"allow", required_argument, NULL, OPTION_ALLOW},
                                              {"deny", required_argument, NULL, OPTION_DENY},
+                                             {"threshold", required_argument, NULL, OPTION_THRESHOLD},
                                              {"gate", required_argument, NULL, OPTION_GATE},
                                              {"rows", required_argument, NULL, OPTION_ROWS},
                                              {"variance-norm", required_argument, NULL, OPTION_VARIANCE_NORM},
@@ -260,6 +262,8 @@ static int apply_option(const hlc_program *program, hlc_route_settings *s, int c
         return add_list(program, &s->allow, &s->allow_count);
     case OPTION_DENY:
         return add_list(program, &s->deny, &s->deny_count);
+    case OPTION_THRESHOLD:
+        return hlc_cli_add_threshold(program, optarg, true, &s->thresholds);
     case OPTION_ALL_SCORES:
         s->all_scores = true;
         return -1;
@@ -360,6 +364,48 @@ static uint32_t *resolve_list(const char *const *names, size_t count, const char
     return positions;
 }
 
+/* The scores of the thresholds; a fault for each quantile of an adapter that has none. */
+static double *resolve_scores(const hlc_route_settings *s, const hl_pool *pool, const uint32_t *positions, hlc_faults *faults) {
+    double *scores = malloc(s->thresholds.count * sizeof *scores);
+    hl_pool_view view = {.struct_size = sizeof view};
+    if (!scores || hl_pool_info(pool, &view) != HL_OK) {
+        hlc_out_of_memory(faults, s->pool, s->thresholds.count * sizeof *scores);
+        free(scores);
+        return NULL;
+    }
+    for (size_t i = 0; i < s->thresholds.count; i++) {
+        const hlc_threshold *threshold = &s->thresholds.list[i];
+        hl_adapter_view adapter = {.struct_size = sizeof adapter};
+        const bool found = hl_adapter_at(pool, positions[i], &adapter) == HL_OK;
+        if (found && threshold->by_quantile && !(adapter.flags & HL_ADAPTER_CALIBRATED)) {
+            char place[HLC_PLACE_SIZE];
+            hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, s->pool,
+                      hlc_place(place, "adapter", threshold->adapter, strlen(threshold->adapter)), "give a score (NAME=SCORE)",
+                      "it has no quantiles (--threshold)");
+        }
+        scores[i] = hlc_threshold_score(threshold, adapter.quantiles, view.dim);
+    }
+    return scores;
+}
+
+static void resolve_thresholds(hlc_route_settings *s, const hl_pool *pool, hlc_faults *faults) {
+    const size_t count = s->thresholds.count;
+    const char **names = malloc(count * sizeof *names);
+    for (size_t i = 0; names && i < count; i++) {
+        names[i] = s->thresholds.list[i].adapter;
+    }
+    if (names) {
+        s->options.conditional = resolve_list(names, count, "--threshold", s, pool, faults);
+        s->options.conditional_count = count;
+    } else {
+        hlc_out_of_memory(faults, s->pool, count * sizeof *names);
+    }
+    if (s->options.conditional) {
+        s->options.thresholds = s->scores = resolve_scores(s, pool, s->options.conditional, faults);
+    }
+    free(names);
+}
+
 bool hlc_route_resolve(hlc_route_settings *s, const hl_pool *pool, hlc_faults *faults) {
     hl_route_options *options = &s->options;
     if (s->adapter_count) {
@@ -374,6 +420,9 @@ bool hlc_route_resolve(hlc_route_settings *s, const hl_pool *pool, hlc_faults *f
     if (s->deny_count) {
         options->deny = resolve_list(s->deny, s->deny_count, "--deny", s, pool, faults);
         options->deny_count = s->deny_count;
+    }
+    if (s->thresholds.count) {
+        resolve_thresholds(s, pool, faults);
     }
     options->keep_all = s->all_scores || s->explain;
     return hlc_faults_errors(faults) == 0;
@@ -391,6 +440,9 @@ void hlc_route_settings_free(hlc_route_settings *s) {
     free_positions(s->options.adapters);
     free_positions(s->options.allow);
     free_positions(s->options.deny);
+    free_positions(s->options.conditional);
+    hlc_cli_free_thresholds(&s->thresholds);
+    free(s->scores);
     free(s->weights);
     free(s->adapters);
     free(s->allow);

@@ -51,45 +51,74 @@ static const char *rows_name(hl_rows rows) {
     return names[rows];
 }
 
-/* The views below cannot fail: the positions come from the route and the pool themselves. */
-static hl_route_item item_at(const hlc_routing *r, uint32_t i) {
+hl_route_item hlc_route_item_of(const hlc_routing *r, uint32_t i) {
     hl_route_item item = {.struct_size = sizeof item};
     hl_status status = hl_route_item_at(r->route, i, &item);
     (void)status;
     return item;
 }
 
-static hl_string name_of(const hlc_routing *r, uint32_t adapter) {
+hl_string hlc_route_name_of(const hlc_routing *r, uint32_t adapter) {
     hl_adapter_view view = {.struct_size = sizeof view};
     hl_status status = hl_adapter_at(r->pool, adapter, &view);
     (void)status;
     return view.name;
 }
 
-static hl_fate_view fate_of(const hlc_routing *r, uint32_t adapter) {
+hl_fate_view hlc_route_fate_of(const hlc_routing *r, uint32_t adapter) {
     hl_fate_view view = {.struct_size = sizeof view};
     hl_status status = hl_route_fate_at(r->route, adapter, &view);
     (void)status;
     return view;
 }
 
+const char *hlc_route_number(char buffer[HLC_NUMBER_TEXT], int digits, double value) {
+    if (isnan(value)) {
+        return "-";
+    }
+    snprintf(buffer, HLC_NUMBER_TEXT, "%.*f", digits, value);
+    return buffer;
+}
+
 /* ---- For people ---- */
 
+/* Where the best log-likelihood lies among the pool's own samples, which are known up to their median. */
+static const char *position_text(char buffer[HLC_NUMBER_TEXT], double position) {
+    if (position >= 0.5) {
+        return "above the median of";
+    }
+    snprintf(buffer, HLC_NUMBER_TEXT, position > 0 ? "at quantile %.3f of" : "below all", position);
+    return buffer;
+}
+
 static void print_familiarity(FILE *stream, const hl_route_view *view) {
+    char position[HLC_NUMBER_TEXT];
     if (!view->tested) {
-        fputs("familiarity not tested", stream);
-    } else if (view->allowed == 0) {
+        fputs("familiarity not tested\n", stream);
+        return;
+    }
+    if (view->allowed == 0) {
         fputs("no adapter that is allowed meets its condition\n", stream);
         return;
-    } else {
-        fprintf(stream, "%s: best log-likelihood %.2f nats, %.2f %s the threshold %.2f (quantile %g)",
-                view->familiar ? "familiar" : "unfamiliar", view->best, fabs(view->best - view->threshold),
-                view->best >= view->threshold ? "above" : "below", view->threshold, view->familiar_quantile);
     }
+    fprintf(stream, "%s: best log-likelihood %.2f nats, %s known inputs\n", view->familiar ? "familiar" : "unfamiliar",
+            view->best, position_text(position, view->best_position));
+    fprintf(stream, "  %.2f %s the threshold %.2f (quantile %g)", fabs(view->best - view->threshold),
+            view->best >= view->threshold ? "above" : "below", view->threshold, view->familiar_quantile);
     if (view->fell_back) {
         fprintf(stream, "; fallback %s", fallback_name(view->fallback));
     }
     fputc('\n', stream);
+}
+
+/* QUANTILE, or COSINE where that ranks; nothing unless every adapter was kept. */
+static void print_last_column(FILE *stream, const hlc_routing *r, uint32_t adapter) {
+    char text[HLC_NUMBER_TEXT];
+    if (r->explained) {
+        const hl_fate_view fate = hlc_route_fate_of(r, adapter);
+        const bool cosine = r->view.select == HL_SELECT_COSINE;
+        fprintf(stream, " %8s", hlc_route_number(text, 4, cosine ? fate.cosine : fate.position));
+    }
 }
 
 static void print_route(FILE *stream, const hlc_routing *r) {
@@ -97,53 +126,36 @@ static void print_route(FILE *stream, const hlc_routing *r) {
         fputs("the base model alone\n", stream);
         return;
     }
-    fprintf(stream, "%-32s %10s %7s %10s\n", "ADAPTER", "ROCS", "WEIGHT", "SCORE");
+    fprintf(stream, "%-32s %10s %7s %10s%s\n", "ADAPTER", "ROCS", "WEIGHT", "SCORE",
+            !r->explained                          ? ""
+            : r->view.select == HL_SELECT_COSINE ? "   COSINE"
+                                                   : " QUANTILE");
     for (uint32_t i = 0; i < r->view.count; i++) {
-        const hl_route_item item = item_at(r, i);
-        const hl_string name = name_of(r, item.adapter);
-        char rocs[32], score[32] = "-";
+        const hl_route_item item = hlc_route_item_of(r, i);
+        const hl_string name = hlc_route_name_of(r, item.adapter);
+        char rocs[HLC_NUMBER_TEXT], score[HLC_NUMBER_TEXT];
         snprintf(rocs, sizeof rocs, "%u/%u", item.rocs, item.rank);
-        if (!isnan(item.score)) {
-            snprintf(score, sizeof score, "%.5f", item.score);
-        }
         hlc_cli_print_cell(stream, name.data, name.size, 32);
-        fprintf(stream, " %10s %7.4f %10s\n", rocs, item.weight, score);
+        fprintf(stream, " %10s %7.4f %10s", rocs, item.weight, hlc_route_number(score, 5, item.score));
+        print_last_column(stream, r, item.adapter);
+        fputc('\n', stream);
     }
-}
-
-static void print_fates(FILE *stream, const hlc_routing *r) {
-    fprintf(stream, "\n%-32s %5s %10s %8s  %s\n", "ADAPTER", "PLACE", "SCORE", "POSITION", "");
-    for (uint32_t i = 0; i < r->pool_view.adapters; i++) {
-        const hl_fate_view fate = fate_of(r, i);
-        const hl_string name = name_of(r, i);
-        char place[16] = "-", score[32] = "-", position[32] = "-";
-        if (fate.rank != HL_NONE) {
-            snprintf(place, sizeof place, "%u", fate.rank + 1);
-        }
-        if (!isnan(fate.score)) {
-            snprintf(score, sizeof score, "%.5f", fate.score);
-        }
-        if (!isnan(fate.position)) {
-            snprintf(position, sizeof position, "%.1f %%", 100 * fate.position);
-        }
-        hlc_cli_print_cell(stream, name.data, name.size, 32);
-        fprintf(stream, " %5s %10s %8s  %s\n", place, score, position, hlc_fate_name(fate.fate));
-    }
-    fputs("POSITION: where the log-likelihood lies among the adapter's own left-out samples, up to their median (50 %).\n", stream);
 }
 
 void hlc_route_print(FILE *stream, const hlc_route_settings *settings, const hlc_routing *r) {
     const hl_route_view *view = &r->view;
+    (void)settings;
     print_familiarity(stream, view);
     print_route(stream, r);
-    fprintf(stream, "select %s, weights %s, gamma %g: budget %llu components; gate %s; digest ", select_name(view->select),
-            weights_name(view), view->gamma, (unsigned long long)view->budget, gate_name(view->gate));
+    fprintf(stream, "select %s, weights %s, gamma %g, gate %s\n", select_name(view->select), weights_name(view), view->gamma,
+            gate_name(view->gate));
+    fprintf(stream, "budget %llu components, digest ", (unsigned long long)view->budget);
     for (size_t i = 0; i < sizeof view->digest; i++) {
         fprintf(stream, "%02x", view->digest[i]);
     }
     fputc('\n', stream);
-    if (settings->explain || settings->all_scores) {
-        print_fates(stream, r);
+    if (r->explained) {
+        hlc_route_print_left_out(stream, r);
     }
 }
 
@@ -174,18 +186,6 @@ static json_t *score_list(const hlc_routing *r) {
     return list;
 }
 
-static json_t *explanation(const hlc_routing *r) {
-    json_t *list = json_array();
-    for (uint32_t i = 0; list && i < r->pool_view.adapters; i++) {
-        const hl_fate_view fate = fate_of(r, i);
-        json_array_append_new(
-            list, json_pack("{s:o, s:s, s:o, s:o, s:o, s:o}", "adapter", name_json(r, i), "fate", hlc_fate_name(fate.fate), "place",
-                            fate.rank == HL_NONE ? json_null() : json_integer(fate.rank + 1), "score", hlc_cli_real_json(fate.score),
-                            "log_likelihood", hlc_cli_real_json(fate.log_likelihood), "position", hlc_cli_real_json(fate.position)));
-    }
-    return list;
-}
-
 static json_t *parameters(const hl_route_view *view) {
     return json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:s, s:I, s:s, s:I, s:s, s:I, s:s, s:s, s:b}", "select", select_name(view->select),
                      "k", (json_int_t)view->k, "p", view->p, "gamma", view->gamma, "temperature", view->temperature, "familiar",
@@ -197,15 +197,16 @@ static json_t *parameters(const hl_route_view *view) {
 
 json_t *hlc_route_json(const hlc_route_settings *settings, const hlc_routing *r) {
     const hl_route_view *view = &r->view;
-    json_t *document = json_pack("{s:o, s:b, s:b, s:b, s:o, s:o, s:I, s:o, s:o}", "route", route_list(r), "familiar", (int)view->familiar,
+    json_t *document = json_pack("{s:o, s:b, s:b, s:b, s:o, s:o, s:I, s:o, s:I, s:o, s:o}", "route", route_list(r), "familiar", (int)view->familiar,
                                  "tested", (int)view->tested, "fell_back", (int)view->fell_back, "best", hlc_cli_real_json(view->best),
+                                 "best_position", hlc_cli_real_json(view->best_position), "allowed", (json_int_t)view->allowed,
                                  "threshold", hlc_cli_real_json(view->threshold), "budget", (json_int_t)view->budget, "digest",
                                  hlc_cli_hex_json(view->digest, sizeof view->digest), "parameters", parameters(view));
     if (document && settings->all_scores) {
         json_object_set_new(document, "scores", score_list(r));
     }
     if (document && settings->explain) {
-        json_object_set_new(document, "explain", explanation(r));
+        json_object_set_new(document, "explain", hlc_route_explain_json(r));
     }
     return document;
 }
