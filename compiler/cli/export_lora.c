@@ -17,13 +17,7 @@ typedef struct source {
 } source;
 
 static bool fail(hlc_faults *faults, const char *file, const hl_diag *diag) {
-    char place[40];
-    snprintf(place, sizeof place, "byte %llu", (unsigned long long)diag->offset);
-    const hlc_fault_kind kind = diag->status == HL_ERR_ARGUMENT                                    ? HLC_FAULT_MISUSE
-                                : diag->status == HL_ERR_IO || diag->status == HL_ERR_MEMORY ? HLC_FAULT_RESOURCE
-                                                                                             : HLC_FAULT_INPUT;
-    hlc_fault(faults, HLC_ERROR, kind, file, diag->offset == HL_NO_OFFSET ? NULL : place, NULL, "%s",
-              diag->message[0] ? diag->message : hl_status_name(diag->status));
+    hlc_route_fault(faults, file, diag);
     return false;
 }
 

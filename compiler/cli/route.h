@@ -22,6 +22,7 @@ typedef struct hlc_route_settings {
     bool allow_given, weights_given;
     bool routing_given;  /* an option that shapes the route, beside --adapter and --embedding */
     char *first_adapter; /* the first --adapter as it was given, "=" and all; owned */
+    bool embeds;         /* the program makes embeddings itself: none need be named */
 } hlc_route_settings;
 
 typedef struct hlc_routing {
@@ -44,7 +45,7 @@ typedef struct hlc_more_options {
 
 enum { HLC_OPTION_UNKNOWN = -2, HLC_OPTION_FIRST_MORE = 1024 /* codes of more options start here */ };
 
-/* Fills the settings; answers -1, or the exit status at which the program ends. hlc_route_settings_free in either case. */
+/* Fills the settings; the pool is the operand, unless an option of the program has set it. Answers -1, or the exit status at which the program ends. hlc_route_settings_free in either case. */
 int hlc_route_parse(const hlc_program *program, int argc, char **argv, hlc_route_settings *settings);
 int hlc_route_parse_with(const hlc_program *program, int argc, char **argv, const hlc_more_options *more,
                          hlc_route_settings *settings);
@@ -55,6 +56,9 @@ void hlc_route_settings_free(hlc_route_settings *settings);
 void hlc_route_print(FILE *stream, const hlc_route_settings *settings, const hlc_routing *routing);
 /* NULL when memory is out. */
 json_t *hlc_route_json(const hlc_route_settings *settings, const hlc_routing *routing);
+
+/* What the library said about a call, as a fault. */
+void hlc_route_fault(hlc_faults *faults, const char *file, const hl_diag *diag);
 
 /* "chosen", "not selected", ... */
 const char *hlc_fate_name(hl_fate fate);

@@ -48,15 +48,6 @@ static const hlc_program program = {
     "\n"
     "Exit status: 0 done (an empty route is a result), 1 a bad embedding or pool, 2 misuse, 3 a missing file.\n"};
 
-static void add_fault(hlc_faults *faults, const char *file, const hl_diag *diag) {
-    char place[40];
-    snprintf(place, sizeof place, "byte %llu", (unsigned long long)diag->offset);
-    const hlc_fault_kind kind = diag->status == HL_ERR_ARGUMENT                                    ? HLC_FAULT_MISUSE
-                                : diag->status == HL_ERR_IO || diag->status == HL_ERR_MEMORY ? HLC_FAULT_RESOURCE
-                                                                                             : HLC_FAULT_INPUT;
-    hlc_fault(faults, HLC_ERROR, kind, file, diag->offset == HL_NO_OFFSET ? NULL : place, NULL, "%s", diag->message);
-}
-
 /* The row as the caller's float32; NULL after a fault. */
 static const float *choose_row(const hlc_route_settings *s, const hlc_embeddings *embeddings, hlc_faults *faults) {
     if (s->row >= embeddings->samples) {
@@ -75,7 +66,7 @@ static bool compute(const hlc_route_settings *s, const hl_pool *pool, const hlc_
     }
     if (hl_route_compute(pool, z, embeddings ? embeddings->dim : 0, &s->options, route, &diag) != HL_OK) {
         const bool about_embedding = diag.status == HL_ERR_INPUT && s->embedding;
-        add_fault(faults, about_embedding ? s->embedding : s->pool, &diag);
+        hlc_route_fault(faults, about_embedding ? s->embedding : s->pool, &diag);
         return false;
     }
     return true;
@@ -114,7 +105,7 @@ static int run(hlc_route_settings *s, hlc_faults *faults) {
     int status;
     hlc_embeddings *embeddings = s->embedding ? hlc_embeddings_read(s->embedding, "embeddings", faults) : NULL;
     if (hl_pool_open(s->pool, NULL, &pool, &diag) != HL_OK) {
-        add_fault(faults, s->pool, &diag);
+        hlc_route_fault(faults, s->pool, &diag);
     }
     if (pool && hlc_route_resolve(s, pool, faults) && (embeddings || !s->embedding) && compute(s, pool, embeddings, &route, faults)) {
         hlc_faults_print(faults, stderr);

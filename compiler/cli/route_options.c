@@ -324,10 +324,10 @@ int hlc_route_parse_with(const hlc_program *program, int argc, char **argv, cons
     if (status >= 0) {
         return status;
     }
-    if (argc - optind != 1) {
+    if (argc - optind != !s->pool) {
         return hlc_cli_misuse(program, argc == optind ? "no pool given" : "more than one pool given");
     }
-    s->pool = argv[optind];
+    s->pool = s->pool ? s->pool : argv[optind];
     const bool by_name = s->options.select == HL_SELECT_EXPLICIT;
     if (s->adapter_count && !by_name) {
         if (s->options.select != HL_SELECT_DEFAULT) {
@@ -338,13 +338,23 @@ int hlc_route_parse_with(const hlc_program *program, int argc, char **argv, cons
     if (by_name && !s->adapter_count) {
         return hlc_cli_misuse(program, "--select explicit wants --adapter NAME[=WEIGHT]");
     }
-    if (!s->embedding && s->options.select != HL_SELECT_EXPLICIT) {
+    if (!s->embedding && !s->embeds && s->options.select != HL_SELECT_EXPLICIT) {
         return hlc_cli_misuse(program, "no embedding given (--embedding FILE)");
     }
     if (s->row_given && !s->embedding) {
         return hlc_cli_misuse(program, "--row names a row of --embedding FILE");
     }
     return -1;
+}
+
+void hlc_route_fault(hlc_faults *faults, const char *file, const hl_diag *diag) {
+    char place[40];
+    snprintf(place, sizeof place, "byte %llu", (unsigned long long)diag->offset);
+    const hlc_fault_kind kind = diag->status == HL_ERR_ARGUMENT                                    ? HLC_FAULT_MISUSE
+                                : diag->status == HL_ERR_IO || diag->status == HL_ERR_MEMORY ? HLC_FAULT_RESOURCE
+                                                                                             : HLC_FAULT_INPUT;
+    hlc_fault(faults, HLC_ERROR, kind, file, diag->offset == HL_NO_OFFSET ? NULL : place, NULL, "%s",
+              diag->message[0] ? diag->message : hl_status_name(diag->status));
 }
 
 static uint32_t *resolve_list(const char *const *names, size_t count, const char *option, const hlc_route_settings *s,
