@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "compiler/base/files.h"
+#include "compiler/ingest/dialects.h"
 #include "compiler/ingest/metadata_config.h"
 #include "compiler/ingest/peft_config.h"
 #include "compiler/ingest/peft_coverage.h"
@@ -22,10 +23,14 @@ typedef struct opening {
     const hlc_ingest_options *options;
     hlc_safetensors *table;             /* NULL when the file is refused */
     bool has_config;                    /* there is one, readable or not */
+    bool config_lost;                   /* it could not be read; the fault was added */
     hlc_string config_text, config_key; /* the key: where the text is from the metadata */
     char config_within[HLC_PLACE_SIZE];
-    hlc_peft_config *config; /* NULL without a text, or without memory */
+    hlc_peft_config *config; /* NULL without a text, or without memory, or in another dialect */
     hlc_peft_tensors tensors;
+    hlc_dialect dialect;
+    hlc_string base_model, base_revision;
+    bool extras_dropped;
 } opening;
 
 /* False after a fault; true without a text when there is none to be found. */
@@ -42,7 +47,7 @@ static bool load_config_text(opening *o) {
 }
 
 static bool read_config(opening *o) {
-    if (!load_config_text(o))
+    if (o->config_lost)
         return false;
     if (!o->has_config)
         return true;
@@ -73,6 +78,12 @@ static bool refuse_missing_config(const opening *o) {
     return false;
 }
 
+static void swap_string(hlc_string *a, hlc_string *b) {
+    hlc_string kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
 /* Rank and scale of every target by the configuration. */
 static bool resolve_targets(opening *o) {
     bool good = true, zero = false;
@@ -98,18 +109,12 @@ static bool resolve_targets(opening *o) {
     return good;
 }
 
-static void swap_string(hlc_string *a, hlc_string *b) {
-    hlc_string kept = *a;
-    *a = *b;
-    *b = kept;
-}
-
 /* Moves what was read into an adapter. NULL when memory is out. */
 static hlc_adapter *assemble(opening *o) {
     hlc_adapter *adapter = calloc(1, sizeof *adapter);
     if (!adapter)
         return NULL;
-    adapter->dialect = HLC_DIALECT_PEFT;
+    adapter->dialect = o->dialect;
     adapter->path = strdup(o->files->weights);
     adapter->config_path = o->files->config ? strdup(o->files->config) : NULL;
     if (!adapter->path || (o->files->config && !adapter->config_path) ||
@@ -119,11 +124,11 @@ static hlc_adapter *assemble(opening *o) {
     }
     swap_string(&adapter->config_text, &o->config_text);
     swap_string(&adapter->header_text, &o->table->header);
-    swap_string(&adapter->base_model, &o->config->base_model);
-    swap_string(&adapter->base_revision, &o->config->revision);
+    swap_string(&adapter->base_model, &o->base_model);
+    swap_string(&adapter->base_revision, &o->base_revision);
     adapter->targets = o->tensors.targets;
     adapter->target_count = o->tensors.count;
-    adapter->extras_dropped = o->table->count != 2 * o->tensors.count;
+    adapter->extras_dropped = o->extras_dropped;
     o->tensors = (hlc_peft_tensors){0};
     for (size_t i = 0; i < adapter->target_count; i++)
         if (adapter->targets[i].rank > adapter->rank)
@@ -137,28 +142,67 @@ static hlc_adapter *assemble(opening *o) {
     return adapter;
 }
 
+static bool open_peft(opening *o) {
+    const hlc_fault_kind before = hlc_faults_scope(o->faults, HLC_FAULT_CONFIG);
+    bool config_good = read_config(o);
+    hlc_faults_scope(o->faults, HLC_FAULT_TENSOR);
+    bool tensors_good = read_tensors(o);
+    hlc_faults_scope(o->faults, before);
+    bool good = refuse_missing_config(o) && config_good && tensors_good;
+    good = resolve_targets(o) && good;
+    if (!good)
+        return false;
+    swap_string(&o->base_model, &o->config->base_model);
+    swap_string(&o->base_revision, &o->config->revision);
+    o->extras_dropped = o->table->count != 2 * o->tensors.count;
+    if (hlc_peft_check_coverage(o->config, o->tensors.targets, o->tensors.count, o->faults))
+        return true;
+    hlc_out_of_memory(o->faults, o->files->weights, sizeof *o->tensors.targets);
+    return false;
+}
+
+static bool open_other(opening *o) {
+    hlc_dialect_reading reading = {.table = o->table,
+                                   .options = o->options,
+                                   .faults = o->faults,
+                                   .config_path = o->files->config,
+                                   .config_text = &o->config_text};
+    if (o->dialect == HLC_DIALECT_DIFFUSERS && !o->has_config &&
+        !hlc_metadata_find(o->table, "lora_adapter_metadata", &o->config_text, o->faults))
+        return false;
+    const hlc_fault_kind before = hlc_faults_scope(o->faults, HLC_FAULT_TENSOR);
+    bool good = hlc_dialect_read(o->dialect, &reading) && reading.good;
+    hlc_faults_scope(o->faults, before);
+    o->tensors.targets = reading.targets;
+    o->tensors.count = reading.count;
+    o->extras_dropped = reading.dropped > 0;
+    swap_string(&o->base_model, &reading.base_model);
+    if (good && reading.count > 0)
+        return !o->config_lost;
+    if (good)
+        hlc_error(o->faults, HLC_FAULT_NO_LORA, o->files->weights, NULL, "the file holds no LoRA weight");
+    return false;
+}
+
 hlc_adapter *hlc_adapter_open(const hlc_adapter_files *files, const hlc_ingest_options *options, hlc_faults *faults) {
     opening o = {.files = files, .faults = faults, .options = options};
     hlc_adapter *adapter = NULL;
     o.table = hlc_safetensors_open(files->weights, faults);
     const hlc_fault_kind before = hlc_faults_scope(faults, HLC_FAULT_CONFIG);
-    bool config_good = read_config(&o);
-    hlc_faults_scope(faults, HLC_FAULT_TENSOR);
-    bool tensors_good = read_tensors(&o);
+    o.config_lost = !load_config_text(&o);
     hlc_faults_scope(faults, before);
-    bool good = refuse_missing_config(&o) && config_good && tensors_good;
-    good = resolve_targets(&o) && good;
-    if (!good)
-        goto done;
-    bool in_memory = hlc_peft_check_coverage(o.config, o.tensors.targets, o.tensors.count, faults);
-    adapter = in_memory ? assemble(&o) : NULL;
-    if (!adapter)
+    bool good = !o.table || hlc_dialect_find(o.table, o.has_config, &o.dialect, faults);
+    if (good)
+        good = o.dialect == HLC_DIALECT_PEFT ? open_peft(&o) : open_other(&o);
+    adapter = good ? assemble(&o) : NULL;
+    if (good && !adapter)
         hlc_out_of_memory(faults, files->weights, sizeof *adapter);
-done:
     hlc_targets_free(o.tensors.targets, o.tensors.count);
     hlc_peft_config_free(o.config);
     hlc_string_free(&o.config_text);
     hlc_string_free(&o.config_key);
+    hlc_string_free(&o.base_model);
+    hlc_string_free(&o.base_revision);
     hlc_safetensors_close(o.table);
     return adapter;
 }
