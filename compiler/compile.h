@@ -8,6 +8,7 @@
 
 #include "compiler/base/faults.h"
 #include "compiler/decompose/decompose.h"
+#include "compiler/ingest/adapter.h"
 #include "compiler/stats/gaussian.h"
 #include "format/layout.h"
 
@@ -34,6 +35,7 @@ typedef struct hlc_compile_options {
     hlf_codec codec;
     hlc_stats_options stats; /* threads is taken from below */
     bool allow_no_stats, drop_extras;
+    hlc_mlx_alpha mlx_alpha;
     const char *base, *encoder, *revision, *prefix; /* NULL: as the files say */
     int normalized;                                 /* 0 no, 1 yes, -1 as the files say */
     const hlc_threshold *thresholds;                /* each of another adapter */

@@ -50,7 +50,9 @@ bool hlc_file_open(const char *path, hlc_file *out, hlc_faults *faults) {
                       .device = (uint64_t)status.st_dev,
                       .inode = (uint64_t)status.st_ino,
                       .mtime_seconds = (int64_t)status.st_mtim.tv_sec,
-                      .mtime_nanoseconds = (int64_t)status.st_mtim.tv_nsec};
+                      .mtime_nanoseconds = (int64_t)status.st_mtim.tv_nsec,
+                      .ctime_seconds = (int64_t)status.st_ctim.tv_sec,
+                      .ctime_nanoseconds = (int64_t)status.st_ctim.tv_nsec};
     return true;
 fail:
     close(fd);

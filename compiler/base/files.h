@@ -14,6 +14,7 @@ typedef struct hlc_file {
     int fd;
     uint64_t size, device, inode;
     int64_t mtime_seconds, mtime_nanoseconds;
+    int64_t ctime_seconds, ctime_nanoseconds; /* of the last change of the file or its inode: nobody can set it back */
 } hlc_file;
 
 /* Opens a regular file for reading, never blocking on a FIFO or a device: anything but a regular file is an INPUT

@@ -44,6 +44,8 @@ static const hlc_program program = {
     "Input:\n"
     "      --base NAME            the base model, over what the adapters say\n"
     "      --drop-extras          leave out tensors that are no low-rank update, naming each\n"
+    "      --mlx-alpha ignore|apply\n"
+    "                             what to do with an alpha beside the scale of an MLX adapter\n"
     "\n"
     "      --threads N            default: the cores at hand; never changes a byte of the output\n"
     "      --json                 a report on standard output as one JSON document\n"
@@ -64,6 +66,7 @@ enum option_code {
     OPTION_WHITEN,
     OPTION_NO_STATS,
     OPTION_DROP_EXTRAS,
+    OPTION_MLX_ALPHA,
     OPTION_BASE_MODEL,
     OPTION_BASE,
     OPTION_ENCODER,
@@ -86,6 +89,7 @@ static const struct option long_options[] = {{"output", required_argument, NULL,
                                              {"whiten", required_argument, NULL, OPTION_WHITEN},
                                              {"no-stats", required_argument, NULL, OPTION_NO_STATS},
                                              {"drop-extras", no_argument, NULL, OPTION_DROP_EXTRAS},
+                                             {"mlx-alpha", required_argument, NULL, OPTION_MLX_ALPHA},
                                              {"base-model", required_argument, NULL, OPTION_BASE_MODEL},
                                              {"base", required_argument, NULL, OPTION_BASE},
                                              {"encoder", required_argument, NULL, OPTION_ENCODER},
@@ -138,6 +142,7 @@ static int parse_text(const char *option, const char *text, const char **out) {
 static int apply_option(settings *s, int code) {
     static const char *const codecs[] = {"store", "zstd", NULL}, *const decompositions[] = {"raw", "svd", NULL};
     static const char *const whitenings[] = {"none", "pool", NULL}, *const answers[] = {"no", "yes", NULL};
+    static const char *const alphas[] = {"ignore", "apply", NULL};
     hlc_compile_options *compile = &s->compile;
     int choice = 0, status = -1;
     uint64_t count;
@@ -172,6 +177,10 @@ static int apply_option(settings *s, int code) {
         return strcmp(optarg, "allow") == 0 ? -1 : hlc_cli_misuse(&program, "--no-stats takes allow, not '%s'", optarg);
     case OPTION_DROP_EXTRAS:
         compile->drop_extras = true;
+        break;
+    case OPTION_MLX_ALPHA:
+        status = parse_choice("--mlx-alpha", optarg, alphas, "ignore or apply", &choice);
+        compile->mlx_alpha = choice == 1 ? HLC_MLX_ALPHA_APPLY : HLC_MLX_ALPHA_IGNORE;
         break;
     case OPTION_BASE:
         return parse_text("--base", optarg, &compile->base);

@@ -14,7 +14,30 @@ typedef struct open_job {
     const hlc_compile_options *options;
     hlc_inputs *inputs;
     hlc_faults **found; /* per adapter: some share files */
+    const char *shared; /* the embeddings file of several adapters, or NULL */
+    hlc_safetensors *shared_table; /* NULL when it is refused */
 } open_job;
+
+/* The file that --embeddings names, where it is a safetensors file: its header is parsed once, not for each adapter. */
+static void open_shared(open_job *job, hlc_faults *faults) {
+    const char *path = job->options->embeddings;
+    size_t users = 0;
+    for (size_t i = 0; path && i < job->inputs->count; i++) {
+        const char *embeddings = job->inputs->files[i].embeddings;
+        users += embeddings && strcmp(embeddings, path) == 0;
+    }
+    if (users > 1 && hlc_bytes_end(path, strlen(path), ".safetensors")) {
+        job->shared = path;
+        job->shared_table = hlc_safetensors_open(path, faults);
+    }
+}
+
+static hlc_embeddings *read_embeddings(const open_job *job, const hlc_adapter_files *files, hlc_faults *faults) {
+    if (!job->shared || strcmp(files->embeddings, job->shared) != 0) {
+        return hlc_embeddings_read(files->embeddings, files->embeddings_key, faults);
+    }
+    return job->shared_table ? hlc_embeddings_of_table(job->shared_table, files->embeddings_key, faults) : NULL;
+}
 
 static void open_one(void *context, size_t i, size_t worker) {
     (void)worker;
@@ -24,7 +47,7 @@ static void open_one(void *context, size_t i, size_t worker) {
     const hlc_ingest_options ingest = {.drop_extras = job->options->drop_extras};
     inputs->adapters[i] = hlc_adapter_open(files, &ingest, job->found[i]);
     if (files->embeddings) {
-        inputs->embeddings[i] = hlc_embeddings_read(files->embeddings, files->embeddings_key, job->found[i]);
+        inputs->embeddings[i] = read_embeddings(job, files, job->found[i]);
     }
     if (job->options->progress.report && worker == 0) {
         job->options->progress.report(job->options->progress.user, "reading headers", i + 1, inputs->count);
@@ -37,16 +60,20 @@ static bool open_all(const hlc_compile_options *options, hlc_inputs *inputs, hlc
     inputs->adapters = calloc(room, sizeof *inputs->adapters);
     inputs->embeddings = calloc(room, sizeof *inputs->embeddings);
     inputs->target_modules = calloc(room, sizeof *inputs->target_modules);
-    open_job job = {options, inputs, calloc(room, sizeof *job.found)};
+    open_job job = {.options = options, .inputs = inputs, .found = calloc(room, sizeof *job.found)};
     bool good = inputs->adapters && inputs->embeddings && inputs->target_modules && job.found;
     for (size_t i = 0; good && i < inputs->count; i++) {
         good = (job.found[i] = hlc_faults_create()) != NULL;
     }
-    good = good && hlc_parallel(options->threads, inputs->count, open_one, &job);
+    if (good) {
+        open_shared(&job, faults);
+        good = hlc_parallel(options->threads, inputs->count, open_one, &job);
+    }
     for (size_t i = 0; job.found && i < inputs->count; i++) {
         hlc_faults_take(faults, job.found[i]);
     }
     free(job.found);
+    hlc_safetensors_close(job.shared_table);
     return good;
 }
 

@@ -133,12 +133,9 @@ static hlc_adapter *assemble(opening *o) {
     for (size_t i = 0; i < adapter->target_count; i++)
         if (adapter->targets[i].rank > adapter->rank)
             adapter->rank = adapter->targets[i].rank;
-    const hlc_file *file = &o->table->file;
-    adapter->file_size = file->size;
-    adapter->device = file->device;
-    adapter->inode = file->inode;
-    adapter->mtime_seconds = file->mtime_seconds;
-    adapter->mtime_nanoseconds = file->mtime_nanoseconds;
+    adapter->file = o->table->file;
+    adapter->file.fd = -1;
+    adapter->file_size = adapter->file.size;
     return adapter;
 }
 
@@ -221,16 +218,17 @@ void hlc_adapter_close(hlc_adapter *adapter) {
     free(adapter);
 }
 
-static bool is_same(const hlc_adapter *adapter, const hlc_file *file) {
-    return file->size == adapter->file_size && file->device == adapter->device && file->inode == adapter->inode &&
-           file->mtime_seconds == adapter->mtime_seconds && file->mtime_nanoseconds == adapter->mtime_nanoseconds;
+static bool is_same(const hlc_file *a, const hlc_file *b) {
+    return a->size == b->size && a->device == b->device && a->inode == b->inode &&
+           a->mtime_seconds == b->mtime_seconds && a->mtime_nanoseconds == b->mtime_nanoseconds &&
+           a->ctime_seconds == b->ctime_seconds && a->ctime_nanoseconds == b->ctime_nanoseconds;
 }
 
 /* Opens the file again; the caller closes file->fd. */
 static bool reopen(const hlc_adapter *adapter, hlc_file *file, hlc_faults *faults) {
     if (!hlc_file_open(adapter->path, file, faults))
         return false;
-    if (is_same(adapter, file))
+    if (is_same(&adapter->file, file))
         return true;
     close(file->fd);
     hlc_fault(faults, HLC_ERROR, HLC_FAULT_CHANGED, adapter->path, NULL, "run again once the file is complete",

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "compiler/base/faults.h"
+#include "compiler/base/files.h"
 #include "compiler/base/text.h"
 #include "format/dtype.h"
 #include "format/layout.h"
@@ -83,8 +84,7 @@ typedef struct hlc_adapter {
     uint32_t rank;          /* the largest of the targets */
     bool extras_dropped;    /* the file holds tensors that are left out */
     uint64_t file_size;
-    uint64_t device, inode; /* with size and times: to notice a change during the run */
-    int64_t mtime_seconds, mtime_nanoseconds;
+    hlc_file file; /* as it was: to notice a change during the run; closed */
 } hlc_adapter;
 
 /* Where one adapter's files are, found from a command-line operand (hlc_locate). */

@@ -210,12 +210,14 @@ static bool read_tensor(const hlc_safetensors *table, const char *key, hlc_embed
     return out->values != NULL;
 }
 
+static bool read_table(const hlc_safetensors *table, const char *key, hlc_embeddings *out, hlc_faults *faults) {
+    bool ok = read_metadata(table, out, faults);
+    return read_tensor(table, key, out, faults) && ok;
+}
+
 static bool read_safetensors(const char *path, const char *key, hlc_embeddings *out, hlc_faults *faults) {
     hlc_safetensors *table = hlc_safetensors_open(path, faults);
-    if (!table)
-        return false;
-    bool ok = read_metadata(table, out, faults);
-    ok = read_tensor(table, key, out, faults) && ok;
+    bool ok = table && read_table(table, key, out, faults);
     hlc_safetensors_close(table);
     return ok;
 }
@@ -271,13 +273,34 @@ static bool ends(const char *path, const char *suffix) {
     return hlc_bytes_end(path, strlen(path), suffix);
 }
 
-hlc_embeddings *hlc_embeddings_read(const char *path, const char *key, hlc_faults *faults) {
+static hlc_embeddings *create_embeddings(const char *path, hlc_faults *faults) {
     hlc_embeddings *embeddings = calloc(1, sizeof *embeddings);
-    if (!embeddings) {
+    if (embeddings)
+        embeddings->normalized = HLC_NORMALIZED_UNKNOWN;
+    else
         hlc_out_of_memory(faults, path, sizeof *embeddings);
+    return embeddings;
+}
+
+/* The embeddings, or NULL when they are not good. */
+static hlc_embeddings *finish(const char *path, hlc_embeddings *embeddings, bool good, hlc_faults *faults) {
+    if (good && embeddings->normalized == HLC_NORMALIZED_YES)
+        good = check_norms(path, embeddings, faults);
+    if (good)
+        return embeddings;
+    hlc_embeddings_free(embeddings);
+    return NULL;
+}
+
+hlc_embeddings *hlc_embeddings_of_table(const hlc_safetensors *table, const char *key, hlc_faults *faults) {
+    hlc_embeddings *embeddings = create_embeddings(table->path, faults);
+    return embeddings ? finish(table->path, embeddings, read_table(table, key, embeddings, faults), faults) : NULL;
+}
+
+hlc_embeddings *hlc_embeddings_read(const char *path, const char *key, hlc_faults *faults) {
+    hlc_embeddings *embeddings = create_embeddings(path, faults);
+    if (!embeddings)
         return NULL;
-    }
-    embeddings->normalized = HLC_NORMALIZED_UNKNOWN;
     bool ok;
     if (ends(path, ".npy"))
         ok = read_npy(path, embeddings, faults);
@@ -285,12 +308,7 @@ hlc_embeddings *hlc_embeddings_read(const char *path, const char *key, hlc_fault
         ok = read_h5(path, key, embeddings, faults);
     else
         ok = read_safetensors(path, key, embeddings, faults);
-    if (ok && embeddings->normalized == HLC_NORMALIZED_YES)
-        ok = check_norms(path, embeddings, faults);
-    if (ok)
-        return embeddings;
-    hlc_embeddings_free(embeddings);
-    return NULL;
+    return finish(path, embeddings, ok, faults);
 }
 
 void hlc_embeddings_free(hlc_embeddings *embeddings) {

@@ -3,6 +3,7 @@
 #define HILORA_COMPILER_EMBEDDINGS_H
 
 #include "compiler/ingest/adapter.h"
+#include "compiler/ingest/safetensors.h"
 
 typedef enum hlc_normalized { HLC_NORMALIZED_NO = 0, HLC_NORMALIZED_YES = 1, HLC_NORMALIZED_UNKNOWN = 2 } hlc_normalized;
 
@@ -19,6 +20,8 @@ typedef struct hlc_embeddings {
  * rounding to float32), zero samples, other ranks or dtypes are faults that name file, place and reason.
  * key: the tensor or dataset (ignored for .npy). NULL after adding the faults. */
 hlc_embeddings *hlc_embeddings_read(const char *path, const char *key, hlc_faults *faults);
+/* One tensor of a safetensors file that is open already, for a file of many adapters. Safe from several threads. */
+hlc_embeddings *hlc_embeddings_of_table(const hlc_safetensors *table, const char *key, hlc_faults *faults);
 void hlc_embeddings_free(hlc_embeddings *embeddings);
 
 #endif

@@ -187,6 +187,27 @@ START_TEST(a_replaced_file_is_noticed) {
 }
 END_TEST
 
+START_TEST(an_edit_in_place_is_noticed_though_size_and_times_are_restored) {
+    begin();
+    add_pair("m", "2,3", "5,2");
+    finish_as(weights);
+    write_config("\"r\": 2");
+    ck_assert_ptr_nonnull(open_it(false));
+    struct stat status;
+    ck_assert_int_eq(stat(weights, &status), 0);
+    const struct timespec times[2] = {status.st_atim, status.st_mtim};
+    int fd = open(weights, O_WRONLY);
+    /* The clock of a file system may tick only every few milliseconds. */
+    const struct timespec wait = {0, 20000000};
+    nanosleep(&wait, NULL);
+    ck_assert_int_eq(pwrite(fd, "x", 1, (off_t)(header_size + 9)), 1);
+    ck_assert_int_eq(futimens(fd, times), 0);
+    close(fd);
+    ck_assert(!hlc_adapter_unchanged(adapter, faults));
+    assert_error(NULL, "changed or replaced");
+}
+END_TEST
+
 START_TEST(halves_must_be_there_and_fit) {
     write_config("\"r\": 2");
     begin();
@@ -590,6 +611,7 @@ int main(void) {
     tcase_add_test(all, an_adapter_is_what_its_files_say);
     tcase_add_test(all, weights_are_read_as_they_stand);
     tcase_add_test(all, a_replaced_file_is_noticed);
+    tcase_add_test(all, an_edit_in_place_is_noticed_though_size_and_times_are_restored);
     tcase_add_test(all, halves_must_be_there_and_fit);
     tcase_add_test(all, types_that_are_no_weights_are_refused);
     tcase_add_test(all, files_without_lora_are_refused);
