@@ -128,7 +128,11 @@ static int check_base(hlc_export_settings *s) {
 }
 
 static int parse(int argc, char **argv, settings *s) {
-    const hlc_more_options more = {"o:", own_options, sizeof own_options / sizeof own_options[0], apply_option, s};
+    const hlc_more_options more = {.letters = "o:",
+                                   .options = own_options,
+                                   .count = sizeof own_options / sizeof own_options[0],
+                                   .apply = apply_option,
+                                   .user = s};
     hlc_route_settings *route = &s->lora.route;
     const int status = hlc_route_parse_with(&program, argc, argv, &more, route);
     if (status >= 0) {

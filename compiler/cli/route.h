@@ -22,7 +22,6 @@ typedef struct hlc_route_settings {
     bool allow_given, weights_given;
     bool routing_given;  /* an option that shapes the route, beside --adapter and --embedding */
     char *first_adapter; /* the first --adapter as it was given, "=" and all; owned */
-    bool embeds;         /* the program makes embeddings itself: none need be named */
 } hlc_route_settings;
 
 typedef struct hlc_routing {
@@ -38,6 +37,7 @@ typedef struct hlc_more_options {
     const char *letters; /* for getopt_long, "o:" */
     const struct option *options;
     size_t count;
+    bool embeds; /* the program finds embeddings itself: none need be named */
     /* -1: taken; HLC_OPTION_UNKNOWN: one of the routing options; else the exit status. */
     int (*apply)(void *user, int code);
     void *user;

@@ -338,7 +338,7 @@ int hlc_route_parse_with(const hlc_program *program, int argc, char **argv, cons
     if (by_name && !s->adapter_count) {
         return hlc_cli_misuse(program, "--select explicit wants --adapter NAME[=WEIGHT]");
     }
-    if (!s->embedding && !s->embeds && s->options.select != HL_SELECT_EXPLICIT) {
+    if (!s->embedding && !more->embeds && s->options.select != HL_SELECT_EXPLICIT) {
         return hlc_cli_misuse(program, "no embedding given (--embedding FILE)");
     }
     if (s->row_given && !s->embedding) {
