@@ -32,6 +32,8 @@ typedef struct hlc_compile_options {
     const char *output;
     const char *embeddings; /* folder or file, or NULL */
     hlc_decomposition decomposition;
+    double energy;     /* svd only: the share of each module's energy to keep, in (0, 1]; 0: not given */
+    uint32_t max_rank; /* svd only: the most components of a module; 0: not given */
     hlf_codec codec;
     hlc_stats_options stats; /* threads is taken from below */
     bool allow_no_stats, drop_extras;

@@ -9,9 +9,11 @@
 #include "compiler/base/text.h"
 #include "compiler/base/workers.h"
 #include "compiler/cli/common.h"
+#include "compiler/cli/compile_squeeze.h"
 #include "compiler/linalg.h"
 #include "compiler/cli/text_table.h"
 #include "compiler/cli/threshold.h"
+#include "compiler/pool/pool_file.h"
 
 static const hlc_program program = {
     "hilora-compile",
@@ -26,6 +28,10 @@ static const hlc_program program = {
     "  -o, --output FILE          the pool to write (default pool.hlp)\n"
     "      --codec zstd|store     compress the weights without loss (default), or store them for zero-copy reading\n"
     "      --decompose svd|raw    rank-one components: of the singular value decomposition (default), or as trained\n"
+    "      --energy E             keep of each module the fewest components that hold this share of its energy, the "
+    "sum of\n"
+    "                             squared singular values (above 0, at most 1); lossy: the report gives each error\n"
+    "      --max-rank R           keep at most R components of each module\n"
     "\n"
     "Statistics:\n"
     "      --embeddings PATH      a folder with NAME.safetensors, .npy or .h5 per adapter, or one file with a\n"
@@ -158,10 +164,18 @@ static int apply_option(settings *s, int code) {
         compile->decomposition = choice == 1 ? HLC_DECOMPOSE_SVD : HLC_DECOMPOSE_RAW;
         break;
     case OPTION_ENERGY:
+        if (!hlc_cli_number(optarg, &compile->energy) || !(compile->energy > 0 && compile->energy <= 1)) {
+            return hlc_cli_misuse(&program, "--energy takes a number above 0 and at most 1, not '%s'", optarg);
+        }
+        break;
     case OPTION_MAX_RANK:
+        if (!hlc_cli_count(optarg, 1, UINT32_MAX, &count)) {
+            return hlc_cli_misuse(&program, "--max-rank takes a whole number, at least 1, not '%s'", optarg);
+        }
+        compile->max_rank = (uint32_t)count;
+        break;
     case OPTION_BASE_MODEL:
-        return hlc_cli_misuse(&program, "%s is not supported yet",
-                              code == OPTION_ENERGY ? "--energy" : code == OPTION_MAX_RANK ? "--max-rank" : "--base-model");
+        return hlc_cli_misuse(&program, "--base-model is not supported yet");
     case OPTION_CODEC:
         status = parse_choice("--codec", optarg, codecs, "zstd or store", &choice);
         compile->codec = choice == 1 ? HLF_CODEC_ZSTD : HLF_CODEC_STORE;
@@ -233,6 +247,10 @@ static const char *input_that_is_output(const hlc_compile_options *compile) {
     return NULL;
 }
 
+static bool squeezes(const hlc_compile_options *compile) {
+    return compile->energy > 0 || compile->max_rank > 0;
+}
+
 static int parse(int argc, char **argv, settings *s) {
     s->compile = (hlc_compile_options){.output = "pool.hlp",
                                        .decomposition = HLC_DECOMPOSE_SVD,
@@ -253,11 +271,16 @@ static int parse(int argc, char **argv, settings *s) {
     if (!s->compile.operand_count) {
         return hlc_cli_misuse(&program, "no adapter given");
     }
+    if (squeezes(&s->compile) && s->compile.decomposition != HLC_DECOMPOSE_SVD) {
+        return hlc_cli_misuse(&program, "--energy and --max-rank drop singular values: they need --decompose svd");
+    }
     const char *clash = input_that_is_output(&s->compile);
     return clash ? hlc_cli_misuse(&program, "the output %s is an input", clash) : -1;
 }
 
-static json_t *report_json(const settings *s, const hlc_compile_report *report, bool done, const hlc_faults *faults) {
+/* pool: NULL unless components were dropped. */
+static json_t *report_json(const settings *s, const hlc_compile_report *report, bool done, const hlf_index *pool,
+                           const hlc_faults *faults) {
     json_t *document = json_pack("{s:b, s:o}", "done", done, "faults", hlc_cli_faults_json(faults));
     if (done) {
         json_object_update_new(
@@ -271,6 +294,7 @@ static json_t *report_json(const settings *s, const hlc_compile_report *report, 
                       (json_int_t)report->tensor_bytes, "weights", (json_int_t)report->weight_bytes, "gauge",
                       (json_int_t)report->gauge_bytes, "index", (json_int_t)report->index_bytes, "route", (json_int_t)report->route_bytes,
                       "pool", (json_int_t)report->pool_bytes));
+        json_object_set_new(document, "squeeze", pool ? hlc_squeeze_json(pool) : json_null());
     }
     return document;
 }
@@ -307,13 +331,22 @@ int main(int argc, char **argv) {
     s.compile.progress = hlc_cli_progress_start(&s.progress);
     bool done = hlc_compile(&s.compile, faults, &report);
     hlc_cli_progress_end(&s.progress);
+    hlc_pool_file pool;
+    const bool shown = done && squeezes(&s.compile) && hlc_pool_file_open(&pool, s.compile.output, faults);
     hlc_faults_print(faults, stderr);
     status = done ? HLC_EXIT_DONE : hlc_faults_exit_status(faults);
     if (s.json) {
-        status = hlc_cli_write_json(&program, report_json(&s, &report, done, faults), status);
+        status =
+            hlc_cli_write_json(&program, report_json(&s, &report, done, shown ? &pool.index : NULL, faults), status);
     } else if (done) {
+        if (shown) {
+            hlc_squeeze_print(&pool.index);
+        }
         print_report(&s, &report);
         status = hlc_cli_finish(&program, status);
+    }
+    if (shown) {
+        hlc_pool_file_close(&pool);
     }
     hlc_faults_destroy(faults);
     hlc_cli_free_thresholds(&s.thresholds);

@@ -246,6 +246,28 @@ hlc_decompose_status hlc_core_solve(const double *a, const double *bt, size_t ra
     return status;
 }
 
+bool hlc_core_product_norm(const double *a, const double *bt, size_t rank, size_t d_in, size_t d_out, double *norm) {
+    factor in = {.x = a, .rank = rank, .d = d_in}, out = {.x = bt, .rank = rank, .d = d_out};
+    *norm = NAN;
+    if (!survey(&in) || !survey(&out)) {
+        return true;
+    }
+    double *small = malloc(3 * rank * rank * sizeof *small);
+    double *buffer = malloc((rank + BLOCK) * rank * sizeof *buffer);
+    bool ok = small && buffer;
+    if (ok) {
+        in.triangle = small;
+        out.triangle = in.triangle + in.k * rank;
+        double *product = out.triangle + out.k * rank;
+        ok = triangularise(&in, buffer) && triangularise(&out, buffer) &&
+             hlc_gemm(false, true, out.k, in.k, rank, 1, out.triangle, out.k, in.triangle, in.k, 0, product, out.k);
+        *norm = ok ? ldexp(hlc_norm(product, out.k * in.k), in.exponent + out.exponent) : NAN;
+    }
+    free(small);
+    free(buffer);
+    return ok;
+}
+
 void hlc_core_free(hlc_core *core) {
     free(core->storage);
     *core = (hlc_core){0};

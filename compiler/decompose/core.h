@@ -22,6 +22,10 @@ hlc_decompose_status hlc_core_solve(const double *a, const double *bt, size_t ra
                                     hlc_core *out);
 void hlc_core_free(hlc_core *core);
 
+/* *norm = |B A|_F from the triangles of B and A^T, NaN when an entry is not finite. False when memory is out or LAPACK
+ * fails. */
+bool hlc_core_product_norm(const double *a, const double *bt, size_t rank, size_t d_in, size_t d_out, double *norm);
+
 /* out = weights x0, row-major, for d columns x = 2^exponent x0 of a factor, whose rows (rank of them) are `stride` apart; weights:
  * rows x rank, out: rows x d. False when memory is out. */
 bool hlc_core_rows(const double *x, size_t stride, int exponent, size_t rank, size_t d, const double *weights, size_t rows,

@@ -5,53 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compiler/emit/factors.h"
+#include "compiler/emit/squeezed.h"
 #include "compiler/emit/transpose.h"
 #include "format/checksum.h"
 #include "format/sha256.h"
-
-/* A matrix of components as rows (A as it is, B transposed), in the source's element type. */
-typedef struct rows {
-    void *bytes;
-    size_t count, width, size;
-    hlf_dtype dtype;
-} rows;
-
-/* `turn`: the components are the columns of the file's matrix. */
-static bool read_rows(const hlc_adapter *adapter, const hlc_matrix_source *source, bool turn, hlc_tensor_cache *cache, rows *out,
-                      hlc_faults *faults) {
-    const size_t element = hlf_dtype_size(source->dtype);
-    out->count = turn ? source->cols : source->rows;
-    out->width = turn ? source->rows : source->cols;
-    out->size = out->count * out->width * element;
-    out->dtype = source->dtype;
-    out->bytes = malloc(out->size);
-    if (!out->bytes) {
-        hlc_out_of_memory(faults, adapter->path, out->size);
-        return false;
-    }
-    if (!turn) {
-        return hlc_adapter_read(adapter, source, cache, out->bytes, faults);
-    }
-    void *as_stored = malloc(out->size);
-    if (!as_stored) {
-        hlc_out_of_memory(faults, adapter->path, out->size);
-        return false;
-    }
-    bool good = hlc_adapter_read(adapter, source, cache, as_stored, faults);
-    if (good) {
-        hlc_transpose(out->bytes, as_stored, source->rows, source->cols, element);
-    }
-    free(as_stored);
-    return good;
-}
-
-static double *to_double(const rows *r) {
-    double *values = malloc(r->count * r->width * sizeof *values);
-    if (values) {
-        hlf_to_f64(values, r->bytes, r->dtype, r->count * r->width);
-    }
-    return values;
-}
 
 static bool all_finite(const double *values, size_t n) {
     bool finite = true;
@@ -80,7 +38,8 @@ static bool encode(const hlc_compile_options *options, const void *values, hlf_d
     return out->size > 0;
 }
 
-static bool encode_rows(const hlc_compile_options *options, const rows *r, hlf_dtype stored, hlc_encoder *encoder, hlc_coded_chunk *out) {
+static bool encode_rows(const hlc_compile_options *options, const hlc_rows *r, hlf_dtype stored, hlc_encoder *encoder,
+                        hlc_coded_chunk *out) {
     const size_t n = r->count * r->width;
     if (stored == r->dtype) {
         return encode(options, r->bytes, stored, n, encoder, out);
@@ -93,19 +52,6 @@ static bool encode_rows(const hlc_compile_options *options, const rows *r, hlf_d
     bool good = encode(options, narrowed, stored, n, encoder, out);
     free(narrowed);
     return good;
-}
-
-static const char *gauge_failure(hlc_decompose_status status) {
-    switch (status) {
-    case HLC_DECOMPOSE_NON_FINITE_INPUT:
-        return "a weight is NaN or infinite: it has no singular values";
-    case HLC_DECOMPOSE_NON_FINITE_GAUGE:
-        return "the weights' scale is beyond float32: the components cannot be formed";
-    case HLC_DECOMPOSE_LAPACK:
-        return "the singular value decomposition did not converge";
-    default:
-        return "out of memory";
-    }
 }
 
 /* The gauge chunk, G_A above the transpose of G_B: both turn stored rows into components from the left. */
@@ -125,10 +71,7 @@ static bool make_gauge(const hlc_compile_options *options, const hlc_target *tar
         status = HLC_DECOMPOSE_NON_FINITE_GAUGE;
     }
     if (status != HLC_DECOMPOSE_OK) {
-        char place[HLC_PLACE_SIZE];
-        hlc_fault(faults, HLC_ERROR, status == HLC_DECOMPOSE_NO_MEMORY ? HLC_FAULT_RESOURCE : HLC_FAULT_INPUT, path,
-                  hlc_place(place, "module", target->module.bytes, target->module.length),
-                  status == HLC_DECOMPOSE_NO_MEMORY ? NULL : "--decompose raw", "%s", gauge_failure(status));
+        hlc_decompose_fault(status, path, target, "--decompose raw", faults);
         goto done;
     }
     hlc_transpose(gauge + square, gb, rank, rank, sizeof *gauge);
@@ -145,23 +88,80 @@ done:
     return good;
 }
 
-static bool make_components(const hlc_compile_options *options, const hlc_target *target, const rows *a, const rows *bt,
-                            const char *path, hlc_encoder *encoder, hlc_coded_entry *out, hlc_faults *faults) {
-    bool good = false;
-    double *a64 = to_double(a), *bt64 = to_double(bt), *importance = malloc(target->rank * sizeof *importance);
-    if (!a64 || !bt64 || !importance) {
-        hlc_out_of_memory(faults, path, (a->count * a->width + bt->count * bt->width) * sizeof *a64);
-    } else if (options->decomposition == HLC_DECOMPOSE_SVD) {
-        good = make_gauge(options, target, a64, bt64, path, encoder, out, faults);
-    } else {
-        out->non_finite = !all_finite(a64, a->count * a->width) || !all_finite(bt64, bt->count * bt->width);
-        hlc_raw_importance(a64, bt64, target->rank, target->d_in, target->d_out, target->scale, importance);
-        for (size_t j = 0; j < target->rank; j++) {
-            out->importance[j] = (float)importance[j];
-        }
-        good = true;
+static void measure_raw(const hlc_target *target, const double *a, const double *bt, double *importance,
+                        hlc_coded_entry *out) {
+    out->non_finite = !all_finite(a, target->rank * target->d_in) || !all_finite(bt, target->rank * target->d_out);
+    hlc_raw_importance(a, bt, target->rank, target->d_in, target->d_out, target->scale, importance);
+    for (size_t j = 0; j < target->rank; j++) {
+        out->importance[j] = (float)importance[j];
     }
-    free(importance);
+}
+
+/* The weights as trained, and the gauge or the importances. */
+static bool code_trained(const hlc_compile_options *options, const hlc_plan_entry *entry, const hlc_rows *a,
+                         const hlc_rows *bt, const double *a64, const double *bt64, const char *path,
+                         hlc_encoder *encoder, hlc_coded_entry *out, hlc_faults *faults) {
+    const hlc_target *target = entry->target;
+    hlf_sha256_bytes(a->bytes, a->size, out->sha256_a);
+    hlf_sha256_bytes(bt->bytes, bt->size, out->sha256_b);
+    if (options->decomposition == HLC_DECOMPOSE_SVD) {
+        if (!make_gauge(options, target, a64, bt64, path, encoder, out, faults)) {
+            return false;
+        }
+    } else {
+        double *importance = malloc(target->rank * sizeof *importance);
+        if (!importance) {
+            hlc_out_of_memory(faults, path, target->rank * sizeof *importance);
+            return false;
+        }
+        measure_raw(target, a64, bt64, importance, out);
+        free(importance);
+    }
+    if (!encode_rows(options, a, entry->stored_a, encoder, &out->a) ||
+        !encode_rows(options, bt, entry->stored_b, encoder, &out->b)) {
+        hlc_out_of_memory(faults, path, a->size + bt->size);
+        return false;
+    }
+    return true;
+}
+
+/* The strongest components themselves. */
+static bool code_squeezed(const hlc_compile_options *options, const hlc_plan_entry *entry, const double *a64,
+                          const double *bt64, const char *path, hlc_encoder *encoder, hlc_coded_entry *out,
+                          hlc_faults *faults) {
+    const hlc_target *target = entry->target;
+    const hlc_squeeze squeeze = {entry->rank, entry->stored_a, entry->stored_b};
+    const size_t a_count = entry->rank * target->d_in, b_count = entry->rank * target->d_out;
+    hlc_squeezed_rows made;
+    bool good = hlc_squeeze_rows(&squeeze, target, a64, bt64, path, &made, faults);
+    if (good) {
+        hlf_sha256_bytes(made.a, a_count * hlf_dtype_size(squeeze.a), out->sha256_a);
+        hlf_sha256_bytes(made.bt, b_count * hlf_dtype_size(squeeze.b), out->sha256_b);
+        for (size_t j = 0; j < entry->rank; j++) {
+            out->importance[j] = (float)made.singular[j];
+        }
+        out->squeeze_error = made.error;
+        good = encode(options, made.a, squeeze.a, a_count, encoder, &out->a) &&
+               encode(options, made.bt, squeeze.b, b_count, encoder, &out->b);
+        if (!good) {
+            hlc_out_of_memory(faults, path, (a_count + b_count) * sizeof(float));
+        }
+    }
+    hlc_squeezed_rows_free(&made);
+    return good;
+}
+
+static bool code_rows(const hlc_compile_options *options, const hlc_plan_entry *entry, const hlc_rows *a,
+                      const hlc_rows *bt, const char *path, hlc_encoder *encoder, hlc_coded_entry *out) {
+    double *a64 = hlc_rows_double(a), *bt64 = hlc_rows_double(bt);
+    bool good = a64 && bt64;
+    if (!good) {
+        hlc_out_of_memory(out->faults, path, (a->count * a->width + bt->count * bt->width) * sizeof *a64);
+    } else if (entry->squeezed) {
+        good = code_squeezed(options, entry, a64, bt64, path, encoder, out, out->faults);
+    } else {
+        good = code_trained(options, entry, a, bt, a64, bt64, path, encoder, out, out->faults);
+    }
     free(bt64);
     free(a64);
     return good;
@@ -171,31 +171,16 @@ hlc_coded_entry *hlc_code_entry(const hlc_compile_options *options, const hlc_in
                                 hlc_encoder *encoder, hlc_tensor_cache *cache) {
     const hlc_adapter *adapter = inputs->adapters[entry->adapter];
     const hlc_target *target = entry->target;
-    rows a = {0}, bt = {0};
+    hlc_rows a, bt;
     hlc_coded_entry *out = calloc(1, sizeof *out);
     if (!out || !(out->faults = hlc_faults_create()) || !(out->importance = malloc(target->rank * sizeof *out->importance))) {
         hlc_coded_entry_free(out);
         return NULL;
     }
-    hlc_faults *faults = out->faults;
-    bool good = false;
-    if (!read_rows(adapter, &target->a, target->a.transposed, cache, &a, faults) ||
-        !read_rows(adapter, &target->b, !target->b.transposed, cache, &bt, faults)) {
-        goto done;
-    }
-    hlf_sha256_bytes(a.bytes, a.size, out->sha256_a);
-    hlf_sha256_bytes(bt.bytes, bt.size, out->sha256_b);
-    if (!make_components(options, target, &a, &bt, adapter->path, encoder, out, faults)) {
-        goto done;
-    }
-    good = encode_rows(options, &a, entry->stored_a, encoder, &out->a) && encode_rows(options, &bt, entry->stored_b, encoder, &out->b);
-    if (!good) {
-        hlc_out_of_memory(faults, adapter->path, a.size + bt.size);
-    }
-done:
+    out->failed = !hlc_rows_read(adapter, target, cache, &a, &bt, out->faults) ||
+                  !code_rows(options, entry, &a, &bt, adapter->path, encoder, out);
     free(a.bytes);
     free(bt.bytes);
-    out->failed = !good;
     return out;
 }
 

@@ -13,8 +13,10 @@ typedef struct hlc_coded_chunk {
 
 typedef struct hlc_coded_entry {
     hlc_coded_chunk a, b, gauge;
-    float *importance; /* rank of them: singular values of s B A, or |s| |a_j| |b_j| of raw components */
-    uint8_t sha256_a[HLF_SHA256_SIZE], sha256_b[HLF_SHA256_SIZE]; /* of the rows of A and of B transposed, in the source's type */
+    float *importance; /* of the entry's components: singular values of s B A, or |s| |a_j| |b_j| of raw ones */
+    uint8_t sha256_a[HLF_SHA256_SIZE],
+        sha256_b[HLF_SHA256_SIZE]; /* of the rows of A and of B transposed, in the source's type; squeezed: as stored */
+    double squeeze_error;          /* relative Frobenius error; 0 unless squeezed */
     hlc_faults *faults; /* its own */
     bool failed;     /* there is a fault: nothing else holds, yet the run goes on to find the other faults */
     bool non_finite; /* a weight is NaN or infinite (raw components only: svd refuses it) */

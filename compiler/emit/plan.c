@@ -7,6 +7,7 @@
 
 #include "compiler/base/workers.h"
 #include "compiler/emit/codec.h"
+#include "compiler/emit/squeezed.h"
 #include "format/sha256.h"
 
 enum { READ_BLOCK = 1 << 20, PROBE_ELEMENTS = 16384 };
@@ -100,6 +101,28 @@ static bool compress_texts(const hlc_adapter *adapter, hlc_plan_adapter *plan, h
     return good;
 }
 
+/* Decomposes all modules, so that each tells its faults, and takes the result if any of them loses a component. */
+static void squeeze_adapter(const plan_job *job, const hlc_adapter *adapter, hlc_plan_entry *entries,
+                            hlc_tensor_cache *cache) {
+    hlc_squeeze *chosen = calloc(adapter->target_count, sizeof *chosen);
+    bool good = chosen != NULL, loses = false;
+    if (!good) {
+        hlc_out_of_memory(job->faults, adapter->path, 0);
+        return;
+    }
+    for (size_t k = 0; k < adapter->target_count; k++) {
+        good = hlc_squeeze_choose(job->options, adapter, entries[k].target, cache, &chosen[k], job->faults) && good;
+        loses = loses || chosen[k].rank < entries[k].target->rank;
+    }
+    for (size_t k = 0; good && loses && k < adapter->target_count; k++) {
+        entries[k].squeezed = true;
+        entries[k].rank = chosen[k].rank;
+        entries[k].stored_a = chosen[k].a;
+        entries[k].stored_b = chosen[k].b;
+    }
+    free(chosen);
+}
+
 static void plan_adapter(void *context, size_t i, size_t worker) {
     plan_job *job = context;
     const hlc_adapter *adapter = job->inputs->adapters[i];
@@ -112,6 +135,9 @@ static void plan_adapter(void *context, size_t i, size_t worker) {
         good = narrow(adapter, &target->a, &cache, &entry->stored_a, job->faults) &&
                narrow(adapter, &target->b, &cache, &entry->stored_b, job->faults);
         plan->tensor_bytes += hlc_source_bytes(&target->a) + hlc_source_bytes(&target->b);
+    }
+    if (good && hlc_squeezes(job->options)) {
+        squeeze_adapter(job, adapter, &job->plan->entries[plan->first_entry], &cache);
     }
     hlc_tensor_cache_free(&cache);
     uint64_t done = atomic_fetch_add(&job->done, adapter->file_size) + adapter->file_size;
@@ -173,20 +199,21 @@ static void assign(hlc_plan_entry *entry, uint32_t side, uint32_t dataset, uint3
 }
 
 static bool place_chunks(hlc_plan *plan, bool gauges) {
-    const size_t sides = gauges ? 3 : 2, count = plan->entry_count * sides;
-    placement *places = malloc(count * sizeof *places);
-    plan->datasets = calloc(count, sizeof *plan->datasets);
+    const size_t most = plan->entry_count * (gauges ? 3 : 2);
+    size_t count = 0;
+    placement *places = malloc(most * sizeof *places);
+    plan->datasets = calloc(most, sizeof *plan->datasets);
     if (!places || !plan->datasets) {
         free(places);
         return false;
     }
-    for (size_t i = 0, at = 0; i < plan->entry_count; i++) {
+    for (size_t i = 0; i < plan->entry_count; i++) {
         const hlc_plan_entry *entry = &plan->entries[i];
-        const uint32_t rank = entry->target->rank, number = (uint32_t)i;
-        places[at++] = (placement){entry->module, rank, SIDE_A, entry->stored_a, number};
-        places[at++] = (placement){entry->module, rank, SIDE_B, entry->stored_b, number};
-        if (gauges) {
-            places[at++] = (placement){UINT32_MAX, rank, SIDE_GAUGE, HLF_DTYPE_F32, number};
+        const uint32_t rank = entry->rank, number = (uint32_t)i;
+        places[count++] = (placement){entry->module, rank, SIDE_A, entry->stored_a, number};
+        places[count++] = (placement){entry->module, rank, SIDE_B, entry->stored_b, number};
+        if (gauges && !entry->squeezed) {
+            places[count++] = (placement){UINT32_MAX, rank, SIDE_GAUGE, HLF_DTYPE_F32, number};
         }
     }
     qsort(places, count, sizeof *places, compare_placements);
@@ -219,9 +246,8 @@ static bool list_entries(const hlc_inputs *inputs, hlc_plan *plan) {
             plan->entries[at] = (hlc_plan_entry){.target = target,
                                                  .adapter = (uint32_t)i,
                                                  .module = inputs->target_modules[i][k],
-                                                 .first_roc = plan->rocs,
+                                                 .rank = target->rank,
                                                  .dataset_gauge = HLF_NONE};
-            plan->rocs += target->rank;
         }
     }
     return true;
@@ -265,6 +291,10 @@ bool hlc_plan_make(const hlc_compile_options *options, const hlc_inputs *inputs,
     }
     for (size_t i = 0; i < inputs->count; i++) {
         plan->tensor_bytes += plan->adapters[i].tensor_bytes;
+    }
+    for (size_t i = 0; i < plan->entry_count; i++) {
+        plan->entries[i].first_roc = plan->rocs;
+        plan->rocs += plan->entries[i].rank;
     }
     if (!place_chunks(plan, gauges)) {
         hlc_out_of_memory(faults, NULL, 0);

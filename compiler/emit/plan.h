@@ -1,7 +1,9 @@
 /* The first pass over the weights: what must be known before the file can be laid out.
  *
- * Each source file is read once for its SHA-256; float32 and float64 tensors are looked at for a narrower type that holds
- * every value exactly. The result fixes the datasets, their sizes and the place of every chunk's row. */
+ * Each source file is read once for its SHA-256; float32 and float64 tensors are looked at for a narrower type that
+ * holds every value exactly. With --energy or --max-rank each pair is decomposed to see how many components it keeps;
+ * an adapter that would lose none is stored as trained. The result fixes the datasets, their sizes and the place of
+ * every chunk's row. */
 #ifndef HILORA_COMPILER_PLAN_H
 #define HILORA_COMPILER_PLAN_H
 
@@ -11,9 +13,11 @@
 typedef struct hlc_plan_entry {
     const hlc_target *target;
     uint32_t adapter, module;
+    uint32_t rank; /* components to store; the target's unless squeezed */
+    bool squeezed; /* all of an adapter's entries, or none */
     hlf_dtype stored_a, stored_b;
     uint64_t first_roc;
-    uint32_t dataset_a, dataset_b, dataset_gauge; /* of hlc_plan.datasets; gauge: HLF_NONE with raw components */
+    uint32_t dataset_a, dataset_b, dataset_gauge; /* of hlc_plan.datasets; gauge: HLF_NONE without one */
     uint32_t row_a, row_b, row_gauge;
 } hlc_plan_entry;
 

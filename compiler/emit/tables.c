@@ -105,7 +105,6 @@ static bool fill_adapters(const hlc_compile_options *options, const hlc_inputs *
         record->first_entry = planned->first_entry;
         record->entries = adapter->target_count;
         record->source_size = adapter->file_size;
-        record->rank = adapter->rank;
         record->decomposition = options->decomposition == HLC_DECOMPOSE_SVD;
         record->dialect = (uint32_t)adapter->dialect;
         record->flags = (stats->scatter[i].m ? HLF_ADAPTER_ROUTABLE : 0u) | (stats->calibration[i].calibrated ? HLF_ADAPTER_CALIBRATED : 0u) |
@@ -118,36 +117,43 @@ static bool fill_adapters(const hlc_compile_options *options, const hlc_inputs *
         record->header = add_blob(blobs, &at, planned->header, planned->header_size, adapter->header_text.length);
         memcpy(record->source_sha256, planned->source_sha256, HLF_SHA256_SIZE);
         for (size_t k = 0; k < adapter->target_count; k++) {
-            const hlc_target *target = &adapter->targets[k];
-            record->rocs += target->rank;
+            const hlc_plan_entry *entry = &plan->entries[planned->first_entry + k];
+            const hlc_target *target = entry->target;
+            record->rank = entry->rank > record->rank ? entry->rank : record->rank;
+            record->rocs += entry->rank;
             record->parameters += target->rank * (target->d_in + target->d_out);
+            record->flags |= entry->squeezed ? HLF_ADAPTER_SQUEEZED : 0u;
         }
     }
     return true;
 }
 
 static bool fill_entries(const hlc_plan *plan, hlc_tables *tables) {
-    const bool gauges = plan->entries[0].dataset_gauge != HLF_NONE;
+    size_t chunks = 2 * plan->entry_count;
+    for (size_t i = 0; i < plan->entry_count; i++) {
+        chunks += plan->entries[i].dataset_gauge != HLF_NONE;
+    }
     tables->entries = calloc(plan->entry_count, sizeof *tables->entries);
-    tables->chunks = calloc(plan->entry_count * (gauges ? 3 : 2), sizeof *tables->chunks);
+    tables->chunks = calloc(chunks, sizeof *tables->chunks);
     if (!tables->entries || !tables->chunks || !reserve(tables, HLF_SECTION_ENTRIES, plan->entry_count, 0) ||
-        !reserve(tables, HLF_SECTION_CHUNKS, plan->entry_count * (gauges ? 3 : 2), 0) ||
-        !reserve(tables, HLF_SECTION_IMPORTANCE, plan->rocs, 0)) {
+        !reserve(tables, HLF_SECTION_CHUNKS, chunks, 0) || !reserve(tables, HLF_SECTION_IMPORTANCE, plan->rocs, 0)) {
         return false;
     }
     for (size_t i = 0; i < plan->entry_count; i++) {
         const hlc_plan_entry *entry = &plan->entries[i];
         const hlc_target *target = entry->target;
         tables->entries[i] = (hlf_entry_record){.module = entry->module,
-                                                .rank = target->rank,
+                                                .rank = entry->rank,
                                                 .source_rank = target->rank,
-                                                .flags = gauges ? HLF_ENTRY_GAUGE : 0,
+                                                .flags = entry->squeezed                    ? HLF_ENTRY_SQUEEZED
+                                                         : entry->dataset_gauge != HLF_NONE ? HLF_ENTRY_GAUGE
+                                                                                            : 0,
                                                 .source_dtype_a = (uint8_t)target->a.dtype,
                                                 .source_dtype_b = (uint8_t)target->b.dtype,
                                                 .stored_dtype_a = (uint8_t)entry->stored_a,
                                                 .stored_dtype_b = (uint8_t)entry->stored_b,
                                                 .chunk_gauge = HLF_NONE,
-                                                .scale = target->scale,
+                                                .scale = entry->squeezed ? 1 : target->scale,
                                                 .first_roc = entry->first_roc};
     }
     return true;
@@ -256,6 +262,8 @@ static bool fill_pool(const hlc_compile_options *options, const hlc_inputs *inpu
     pool->shrinkage = (uint32_t)stats->shrinkage;
     pool->whitening = stats->whitened;
     pool->decompose = options->decomposition == HLC_DECOMPOSE_SVD;
+    pool->energy = options->energy;
+    pool->max_rank = options->max_rank;
     pool->calibrated = (uint32_t)stats->calibrated;
     pool->rho = stats->rho;
     pool->floor = stats->floor;

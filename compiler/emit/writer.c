@@ -1,6 +1,7 @@
 #include "compiler/emit/writer.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,15 +102,16 @@ static void drop_entry(void *context, void *made) {
 
 static void hash_entry(write_job *job, const hlc_plan_entry *entry, const hlc_coded_entry *coded) {
     const hlc_target *target = entry->target;
+    const bool squeezed = entry->squeezed;
     hlc_content_add(&job->content, &(hlc_content_entry){.module = target->module.bytes,
                                                         .module_length = target->module.length,
                                                         .kind = (uint32_t)target->kind,
-                                                        .rank = target->rank,
+                                                        .rank = entry->rank,
                                                         .d_in = target->d_in,
                                                         .d_out = target->d_out,
-                                                        .scale = target->scale,
-                                                        .dtype_a = target->a.dtype,
-                                                        .dtype_b = target->b.dtype,
+                                                        .scale = squeezed ? 1 : target->scale,
+                                                        .dtype_a = squeezed ? entry->stored_a : target->a.dtype,
+                                                        .dtype_b = squeezed ? entry->stored_b : target->b.dtype,
                                                         .sha256_a = coded->sha256_a,
                                                         .sha256_b = coded->sha256_b});
 }
@@ -132,8 +134,11 @@ static bool write_entry(write_job *job, size_t i, const hlc_coded_entry *coded) 
         return false;
     }
     memcpy(job->tables.sections[HLF_SECTION_IMPORTANCE].bytes + entry->first_roc * sizeof(float), coded->importance,
-           entry->target->rank * sizeof(float));
-    job->tables.adapters[entry->adapter].stored_size += coded->a.size + coded->b.size + coded->gauge.size;
+           entry->rank * sizeof(float));
+    hlf_adapter_record *adapter = &job->tables.adapters[entry->adapter];
+    record->squeeze_error = coded->squeeze_error;
+    adapter->squeeze_error = fmax(adapter->squeeze_error, coded->squeeze_error);
+    adapter->stored_size += coded->a.size + coded->b.size + coded->gauge.size;
     job->report->weight_bytes += coded->a.size + coded->b.size;
     job->report->gauge_bytes += coded->gauge.size;
     return true;

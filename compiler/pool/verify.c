@@ -179,13 +179,18 @@ static void check_texts(const verify_job *job, const hlf_adapter_record *adapter
 
 /* The numbers of the record that follow from the adapter's entries. */
 static void check_totals(const verify_job *job, const hlf_adapter_record *adapter) {
+    const bool squeezed = adapter->flags & HLF_ADAPTER_SQUEEZED;
     uint64_t parameters = 0, stored = 0;
+    double error = 0;
+    bool alike = true;
     for (uint64_t e = adapter->first_entry; e < adapter->first_entry + adapter->entries; e++) {
         hlf_entry_record entry;
         hlf_module_record module;
         hlf_index_entry(job->index, (uint32_t)e, &entry);
         hlf_index_module(job->index, entry.module, &module);
         parameters += entry.source_rank * (module.d_in + module.d_out);
+        error = entry.squeeze_error > error ? entry.squeeze_error : error;
+        alike = alike && squeezed == ((entry.flags & HLF_ENTRY_SQUEEZED) != 0) && entry.squeeze_error >= 0;
         for (int side = HLF_SIDE_A; side <= HLF_SIDE_GAUGE; side++) {
             hlf_chunk_shape shape;
             hlf_chunk_record chunk;
@@ -199,6 +204,12 @@ static void check_totals(const verify_job *job, const hlf_adapter_record *adapte
         char place[HLC_PLACE_SIZE];
         name_adapter(job->index, adapter, place);
         hlc_bad_input(job->faults, job->label, place, "its parameters or stored bytes are not those of its entries");
+    }
+    if (!alike || error != adapter->squeeze_error || (error > 0 && !squeezed)) {
+        char place[HLC_PLACE_SIZE];
+        name_adapter(job->index, adapter, place);
+        hlc_bad_input(job->faults, job->label, place,
+                      "its squeeze error, or that it is squeezed, is not that of its entries");
     }
 }
 

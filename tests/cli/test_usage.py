@@ -41,6 +41,13 @@ hilora-compile --threads 0 x
 hilora-compile --threads 1.5 x
 hilora-compile --codec lzma x
 hilora-compile --decompose qr x
+hilora-compile --energy 0 x
+hilora-compile --energy 1.01 x
+hilora-compile --energy nan x
+hilora-compile --max-rank 0 x
+hilora-compile --max-rank 2.5 x
+hilora-compile --energy 0.9 --decompose raw x
+hilora-compile --decompose raw --max-rank 4 x
 hilora-compile --shrinkage 2 x
 hilora-compile --shrinkage nan x
 hilora-compile --whiten each x
@@ -83,7 +90,6 @@ def test_misuse_is_told_before_any_work(command, tmp_path):
 
 
 @pytest.mark.parametrize("command, option", [
-    ("hilora-compile --energy 0.9 x", "--energy"), ("hilora-compile --max-rank 2 x", "--max-rank"),
     ("hilora-compile --base-model d x", "--base-model"), ("hilora-validate --junit f x", "--junit"),
     ("hilora-validate --sarif f x", "--sarif"), ("hilora-validate --rules f x", "--rules"),
     ("hilora-validate --list-rules", "--list-rules")])

@@ -9,7 +9,7 @@ HEADER, SUPERBLOCK, NONE = 4096, 48, 0xFFFFFFFF
 F16, BF16, F32, F64 = 1, 2, 3, 4
 STORABLE = {F16: {F16}, BF16: {BF16}, F32: {F32, BF16, F16}, F64: {F64, F32, BF16, F16}}
 WIDTHS = np.array([0, 2, 2, 4, 8], "u8")
-ROUTABLE, CALIBRATED, GAUGE, SQUEEZED = 1, 2, 1, 2
+ROUTABLE, CALIBRATED, SQUEEZED_ADAPTER, GAUGE, SQUEEZED = 1, 2, 4, 1, 2
 
 
 class Refused(Exception):
@@ -136,8 +136,13 @@ def check_entries(pool):
     need(decomposed | ~(gauged | squeezed), "entry: flags")
     need(np.isfinite(e["scale"]) & np.isfinite(e["squeeze_error"]) & (~squeezed | (e["scale"] == 1)), "entry: numbers")
     for side in "ab":
-        kinds = set(zip(e[f"source_dtype_{side}"].tolist(), e[f"stored_dtype_{side}"].tolist()))
+        types = e[f"source_dtype_{side}"], e[f"stored_dtype_{side}"]
+        need([(kind >= F16) & (kind <= F64) for kind in types], "entry: element types")
+        kinds = set(zip(*(kind[~squeezed].tolist() for kind in types)))
         need(all(stored in STORABLE.get(source, ()) for source, stored in kinds), "entry: element types")
+    need(np.repeat(a["flags"] & SQUEEZED_ADAPTER != 0, a["entries"].astype("i8")) == squeezed, "adapter: squeezed")
+    need((e["squeeze_error"] >= 0) & (squeezed | (e["squeeze_error"] == 0)), "entry: squeeze_error")
+    need(a["squeeze_error"] == np.maximum.reduceat(e["squeeze_error"], first[:-1]), "adapter: squeeze_error")
     ranks = starts(e["rank"])
     need(e["first_roc"].tolist() == ranks[:-1] and len(pool.importance) == ranks[-1], "entry: first_roc")
 
