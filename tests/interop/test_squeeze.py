@@ -1,11 +1,10 @@
 """--energy and --max-rank against NumPy: what is kept, how it is stored, and the error that is told."""
 
-import json
-
 import numpy as np
 import pytest
 
 import programs
+import test_apply
 from hlp_reader import BF16, F16, F32, F64, Pool
 from lora import read_adapter
 from peft_adapters import Adapter, Pair, from_floats, pair, samples, write_adapter, write_all
@@ -199,13 +198,46 @@ def test_threads_and_the_order_of_adapters_change_no_byte(codec, tmp_path):
     assert len(seen) == 1
 
 
-def test_examples_in_numbers(tmp_path):
-    """Real adapters of all three types."""
-    folders = programs.example_adapters()
-    report = compile_json(tmp_path / "p.hlp", "--energy", "0.9", *folders)
-    pool = Pool(tmp_path / "p.hlp")
-    for i, folder in enumerate(folders):
-        half = set(pool.entries["source_dtype_a"][list(pool.entries_of(i))].tolist()) <= {F16, BF16}
-        check(folder, tmp_path / "p.hlp", 0.9, adapter=i, rounding=FLOAT16_ROUNDING if half else FLOAT32_ROUNDING)
-    assert report["squeeze"]["error"] <= np.sqrt(0.1) + FLOAT16_ROUNDING
-    assert json.dumps(report["squeeze"])
+# ---- real adapters, of all types ----
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """The examples at 0.9 of their energy, and the report."""
+    path = tmp_path_factory.mktemp("squeezed") / "pool.hlp"
+    return path, compile_json(path, "--energy", "0.9", *programs.example_adapters())["squeeze"]
+
+
+def half(pool, adapter):
+    return set(pool.entries["source_dtype_a"][list(pool.entries_of(adapter))].tolist()) <= {F16, BF16}
+
+
+def test_examples_are_truncated(examples):
+    path, told = examples
+    pool = Pool(path)
+    for i, folder in enumerate(programs.example_adapters()):
+        check(folder, path, 0.9, adapter=i, rounding=FLOAT16_ROUNDING if half(pool, i) else FLOAT32_ROUNDING)
+    assert told["error"] <= np.sqrt(0.1) + FLOAT16_ROUNDING
+
+
+@pytest.mark.parametrize("rows", [test_apply.F32, test_apply.F16, test_apply.SOURCE])
+def test_the_runtime_applies_the_truncation(examples, rows, tmp_path):
+    """All components of one adapter, as matrices, against NumPy's. Sums of float32 rows: 1e-6. Where float16 rows are asked for, they are
+    rounded to 2^-11 once more; so are those of 16-bit sources by default, which changes nothing: they are float16 already."""
+    path, _ = examples
+    pool, own = Pool(path), 1e-6 + (2 * FLOAT16_ROUNDING if rows == test_apply.F16 else 0)
+    for i, folder in enumerate(programs.example_adapters()):
+        rounding = own + (FLOAT16_ROUNDING if half(pool, i) else FLOAT32_ROUNDING)
+        found = test_apply.deltas(path, folder.name, tmp_path, rows)
+        for entry, (name, module) in zip(pool.entries_of(i), modules_of(folder).items()):
+            delta, kept = module.delta(), int(pool.entries[entry]["rank"])
+            u, s, vt = np.linalg.svd(delta, full_matrices=False)
+            assert np.linalg.norm(found[name] - (u[:, :kept] * s[:kept]) @ vt[:kept]) <= rounding * np.linalg.norm(delta)
+            if rows == test_apply.F32:
+                size = np.linalg.norm(delta)
+                assert np.linalg.norm(found[name] - stored_delta(pool, entry)) <= 1e-6 * size
+
+
+@pytest.mark.parametrize("gate", [test_apply.ACTIVATION, test_apply.CONTRIBUTION, test_apply.STATIC])
+def test_gated_routes_over_squeezed_adapters(examples, gate, tmp_path):
+    test_apply.check_gated(examples[0], tmp_path, gate, test_apply.ON)
