@@ -64,6 +64,8 @@ standard() {
   step venv tools/venv.sh tests tests/interop/requirements.txt
   run_pytest programs env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/tests/bin/python -m pytest -q -n "$(nproc)" tests/cli tests/interop --ignore tests/interop/live
   run_pytest programs-asan env HILORA_BIN="$PWD/build/asan/compiler/cli" build/venv/tests/bin/python -m pytest -q -n "$(nproc)" tests/cli tests/interop/test_format.py tests/interop/test_roundtrip.py -m "not slow"
+  step python-wheel tools/python_wheel.sh
+  run_pytest python env HILORA_BIN="$PWD/build/venv/package/bin" build/venv/package/bin/python -m pytest -q plugins/python/tests
 }
 
 live() {
@@ -71,6 +73,7 @@ live() {
   step build-release build release
   step venv-live tools/venv.sh live tests/interop/requirements.txt tests/interop/requirements-live.txt
   run_pytest live env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/live/bin/python -m pytest -q -n "$(nproc)" tests/interop/live
+  run_pytest live-python env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/live/bin/python -m pytest -q -n "$(nproc)" plugins/python/tests/live
 }
 
 # A finding is kept in build/fuzz-found and ends the tier.

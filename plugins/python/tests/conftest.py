@@ -1,8 +1,9 @@
 """Fixtures. The package under test is the installed one; without one, this source tree's with a library that
 HILORA_LIBRARY names.
 
-    tools/python_tests.sh                    builds the wheel, installs it in a clean environment, and runs these
-    pytest plugins/python/tests/torch        with PyTorch, transformers and PEFT (live tier)
+    tools/python_wheel.sh                builds the wheel and installs it in a clean environment
+    pytest plugins/python/tests          without PyTorch
+    pytest plugins/python/tests/live     with PyTorch, transformers and PEFT
 """
 
 import importlib.util
@@ -18,7 +19,10 @@ REPOSITORY = PACKAGE.parents[1]
 if importlib.util.find_spec("hilora") is None:
     os.environ.setdefault("HILORA_LIBRARY", str(REPOSITORY / "build" / "release" / "runtime" / "libhilora.so"))
     sys.path.insert(0, str(PACKAGE))
-sys.path.insert(0, str(REPOSITORY / "tests" / "interop"))
+for folder in ("tests/interop", "plugins/python"):  # tests' helpers; hilora_embed beside an installed package, too
+    sys.path.append(str(REPOSITORY / folder))
+if importlib.util.find_spec("torch") is None:
+    collect_ignore = ["live"]
 
 import hilora  # noqa: E402
 import programs  # noqa: E402

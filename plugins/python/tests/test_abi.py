@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from conftest import REPOSITORY
 from hilora import _abi
+from programs import REPOSITORY
 
 C_NAMES = {("HL_GATE", "magnitude"): "HL_GATE_ACTIVATION"}
 

@@ -85,20 +85,17 @@ def test_faults_carry_status_and_diagnostic(tmp_path, pool, pool_path):
     assert pool.entry("medical", pool.entries("sql")[0].module) is None
 
 
-def test_verify_names_what_is_damaged(tmp_path, pool_path):
-    damaged = None
-    for place in range(len(data) // 2, len(data), 4096):
-        copy = bytearray(pool_path.read_bytes())
-        copy[place] ^= 0x10
-        try:
-            damaged = hilora.Pool.from_bytes(copy)
-            damaged.verify()
-        except hilora.CorruptError as error:
-            caught = error
-            break
-    assert caught.status == "corrupt" and caught.message
+def test_verify_names_what_is_damaged(pool_path):
+    data = bytearray(pool_path.read_bytes())
+    for place in (len(data) - 100_000, len(data) - 50_000, len(data) - 2_000):  # where the weights are
+        data[place] ^= 0x10
+    damaged = hilora.Pool.from_bytes(data)
+    with pytest.raises(hilora.CorruptError, match="chunk") as caught:
+        damaged.verify()
+    assert caught.value.status == "corrupt" and len(data) - 110_000 < caught.value.offset < len(data)
     faults = damaged.verify(raises=False)
-    assert faults and {fault.status for fault in faults} == {"corrupt"}
+    assert len(faults) == 3 and {fault.status for fault in faults} == {"corrupt"}
+    assert faults[0].offset == caught.value.offset
 
 
 def test_a_closed_pool_raises_and_what_came_from_it_goes_on(pool_path, prompt):

@@ -1,11 +1,9 @@
-"""Tiny seeded models of three architectures, with adapters made by PEFT and their pools."""
+"""Tiny seeded models of three architectures, and adapters made for them by PEFT."""
 
 import copy
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, T5Config,
@@ -100,29 +98,3 @@ def make_case(make, work):
     (work / "adapters").mkdir()
     pool = programs.compile_pool(work / "pool.hlp", *roundtrip.with_embeddings(list(folders.values()), work / "adapters"))
     return Case(make, base, folders, pool)
-
-
-@pytest.fixture(scope="session", params=[llama, gpt2, t5], ids=lambda make: make.__name__)
-def case(request, tmp_path_factory):
-    return make_case(request.param, tmp_path_factory.mktemp(request.param.__name__))
-
-
-@pytest.fixture(scope="session")
-def llama_case(tmp_path_factory):
-    return make_case(llama, tmp_path_factory.mktemp("llama-alone"))
-
-
-@pytest.fixture
-def pool_copy(llama_case, tmp_path):
-    return Path(shutil.copy(llama_case.path, tmp_path / "pool.hlp"))
-
-
-@pytest.fixture(params=["native", "torch"])
-def backend(request):
-    return request.param
-
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
