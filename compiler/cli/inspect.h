@@ -58,6 +58,7 @@ const char *hlc_decompose_name(uint32_t decompose);
 const char *hlc_shrinkage_name(uint32_t shrinkage);
 const char *hlc_gate_name(uint32_t gate);
 const char *hlc_kind_name(uint32_t kind);
+const char *hlc_dialect_name(uint32_t dialect);
 /* "1.5.4" from ZSTD_versionNumber(). Returns buffer. */
 const char *hlc_codec_version_text(char buffer[16], uint32_t version);
 

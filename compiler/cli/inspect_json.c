@@ -211,6 +211,7 @@ static json_t *adapter_json(const hlc_inspection *inspection, uint32_t i) {
         count_json(view.tensors), "stored_bytes", count_json(record->stored_size), "source_dtypes",
         dtypes_json(view.source_dtypes), "stored_dtypes", dtypes_json(view.stored_dtypes), "statistics",
         adapter_statistics_json(&view));
+    json_object_set_new(out, "dialect", json_string(hlc_dialect_name(record->dialect)));
     json_object_set_new(out, "base_model", optional_json(index, record->base_model));
     json_object_set_new(out, "base_revision", optional_json(index, record->base_revision));
     json_object_set_new(out, "squeeze_error",

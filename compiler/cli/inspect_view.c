@@ -114,6 +114,11 @@ const char *hlc_kind_name(uint32_t kind) {
     return NAME_OF(names, kind);
 }
 
+const char *hlc_dialect_name(uint32_t dialect) {
+    static const char *const names[] = {"peft", "kohya", "diffusers", "mlx"};
+    return NAME_OF(names, dialect);
+}
+
 const char *hlc_codec_version_text(char buffer[16], uint32_t version) {
     snprintf(buffer, 16, "%u.%u.%u", version / 10000 % 1000, version / 100 % 100, version % 100);
     return buffer;

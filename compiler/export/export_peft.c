@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "compiler/emit/transpose.h"
+#include "compiler/export/export_dialect.h"
 #include "compiler/export/output_folder.h"
 #include "compiler/export/tensor_plan.h"
 #include "compiler/ingest/adapter.h"
@@ -46,9 +47,6 @@ static bool load_text(const export_job *job, const hlf_blob_ref *blob, const cha
 }
 
 static bool load(export_job *job) {
-    if (job->adapter.dialect != HLC_DIALECT_PEFT) {
-        return refuse(job, "it came in a dialect other than PEFT's; exporting that is not supported yet");
-    }
     if (job->adapter.flags & HLF_ADAPTER_SQUEEZED) {
         return refuse(job, "it is squeezed; exporting that is not supported yet");
     }
@@ -223,6 +221,10 @@ bool hlc_export_peft(const hlc_pool_file *pool, uint32_t adapter, const char *ta
         .pool = pool, .progress = progress, .report = report, .faults = faults, .coder = hlc_encoder_create()};
     *report = (hlc_export_report){0};
     hlf_index_adapter(&pool->index, adapter, &job.adapter);
+    if (job.adapter.dialect != HLC_DIALECT_PEFT && !(job.adapter.flags & HLF_ADAPTER_SQUEEZED)) {
+        hlc_encoder_destroy(job.coder);
+        return hlc_export_dialect(pool, adapter, target, progress, report, faults);
+    }
     bool good = job.coder != NULL;
     if (!good) {
         hlc_out_of_memory(faults, pool->path, 0);
