@@ -564,12 +564,12 @@ static hl_status check_adapter(const open_context *c, uint32_t i, const hlf_adap
                            adapter->name.length) >= 0) {
         return bad(c, HLF_SECTION_ADAPTERS, i, "names are not in strictly ascending order");
     }
-    if (!blob_ok(index, &adapter->config) || !blob_ok(index, &adapter->header)) {
+    if (!blob_ok(index, &adapter->config) || !blob_ok(index, &adapter->header) || !blob_ok(index, &adapter->diagonals)) {
         return bad(c, HLF_SECTION_ADAPTERS, i, "a blob lies outside the blob section, or is empty and yet has a place or a size");
     }
     if ((adapter->flags & ~(uint32_t)HLF_ADAPTER_FLAGS_KNOWN) || adapter->decomposition > 1 ||
-        adapter->dialect > HLF_DIALECT_LAST || !reserved_ok(c, HLF_SECTION_ADAPTERS, i)) {
-        return bad(c, HLF_SECTION_ADAPTERS, i, "unknown flags, decomposition or dialect, or reserved bytes not zero");
+        adapter->dialect > HLF_DIALECT_LAST || adapter->expert_layout > 2 || !reserved_ok(c, HLF_SECTION_ADAPTERS, i)) {
+        return bad(c, HLF_SECTION_ADAPTERS, i, "unknown flags, decomposition, dialect or layout of experts, or reserved bytes not zero");
     }
     if ((adapter->flags & HLF_ADAPTER_CONDITIONAL) && !(adapter->flags & HLF_ADAPTER_ROUTABLE)) {
         return bad(c, HLF_SECTION_ADAPTERS, i, "a threshold of an adapter without statistics");

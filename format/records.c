@@ -77,6 +77,11 @@ static const hlf_field adapter_fields[] = {
     {"header_checksum", HLF_FIELD_U64, 1, 216, offsetof(hlf_adapter_record, header.checksum)},
     {"threshold", HLF_FIELD_F64, 1, 224, offsetof(hlf_adapter_record, threshold)},
     {"squeeze_error", HLF_FIELD_F64, 1, 232, offsetof(hlf_adapter_record, squeeze_error)},
+    {"diagonals_offset", HLF_FIELD_U64, 1, 240, offsetof(hlf_adapter_record, diagonals.offset)},
+    {"diagonals_stored", HLF_FIELD_U64, 1, 248, offsetof(hlf_adapter_record, diagonals.stored)},
+    {"diagonals_size", HLF_FIELD_U64, 1, 256, offsetof(hlf_adapter_record, diagonals.size)},
+    {"diagonals_checksum", HLF_FIELD_U64, 1, 264, offsetof(hlf_adapter_record, diagonals.checksum)},
+    {"expert_layout", HLF_FIELD_U32, 1, 272, offsetof(hlf_adapter_record, expert_layout)},
 };
 
 static const hlf_field module_fields[] = {

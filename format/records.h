@@ -44,6 +44,8 @@ typedef struct hlf_adapter_record {
     uint8_t content_sha256[HLF_SHA256_SIZE], source_sha256[HLF_SHA256_SIZE];
     hlf_blob_ref config, header;
     double threshold, squeeze_error;
+    hlf_blob_ref diagonals; /* AdaLoRA's: float64, source_rank of each entry in order */
+    uint32_t expert_layout; /* of fused experts in the source: 0 none, 1 rank-major, 2 grouped by expert */
 } hlf_adapter_record;
 
 typedef struct hlf_module_record {

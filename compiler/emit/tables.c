@@ -107,6 +107,7 @@ static bool fill_adapters(const hlc_compile_options *options, const hlc_inputs *
         record->source_size = adapter->file_size;
         record->decomposition = options->decomposition == HLC_DECOMPOSE_SVD;
         record->dialect = (uint32_t)adapter->dialect;
+        record->expert_layout = (uint32_t)adapter->expert_layout;
         record->flags = (stats->scatter[i].m ? HLF_ADAPTER_ROUTABLE : 0u) | (stats->calibration[i].calibrated ? HLF_ADAPTER_CALIBRATED : 0u) |
                         (adapter->extras_dropped ? HLF_ADAPTER_EXTRAS_DROPPED : 0u);
         if (!isnan(planned->threshold)) {

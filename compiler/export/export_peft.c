@@ -14,6 +14,7 @@
 typedef struct export_job {
     const hlc_pool_file *pool;
     hlf_adapter_record adapter;
+    uint32_t number; /* of the adapter */
     hlc_string header, config; /* as the pool keeps them */
     hlc_tensor_plan plan;
     hlc_encoder *coder;
@@ -53,7 +54,8 @@ static bool load(export_job *job) {
     bool header =
         load_text(job, &job->adapter.header, "the pool does not keep the header of its weight file", &job->header);
     bool config = load_text(job, &job->adapter.config, "the pool does not keep its configuration", &job->config);
-    return header && config && hlc_plan_tensors(job->pool, &job->adapter, &job->header, &job->plan, job->faults);
+    return header && config &&
+           hlc_plan_tensors(job->pool, job->number, &job->header, &job->config, &job->plan, job->faults);
 }
 
 /* ---- The header ---- */
@@ -76,12 +78,15 @@ static void append_quoted(hlc_text *text, const char *name, size_t length) {
 }
 
 static void append_tensor(hlc_text *text, const hlc_safetensors *table, const hlc_tensor *tensor, uint64_t begin) {
-    uint64_t shape[2];
-    hlc_tensor_shape(table, tensor, shape, 2); /* what is in a pool is a matrix */
+    enum { MOST_DIMENSIONS = 8 }; /* weights have five at most */
+    uint64_t shape[MOST_DIMENSIONS];
+    const size_t dims = hlc_tensor_shape(table, tensor, shape, MOST_DIMENSIONS);
     append_quoted(text, tensor->name, tensor->name_length);
-    hlc_text_printf(text, ":{\"dtype\":\"%s\",\"shape\":[%llu,%llu],\"data_offsets\":[%llu,%llu]}",
-                    hlc_tensor_dtype_name((hlc_tensor_dtype)tensor->dtype), (unsigned long long)shape[0],
-                    (unsigned long long)shape[1], (unsigned long long)begin,
+    hlc_text_printf(text, ":{\"dtype\":\"%s\",\"shape\":[", hlc_tensor_dtype_name((hlc_tensor_dtype)tensor->dtype));
+    for (size_t i = 0; i < dims && i < MOST_DIMENSIONS; i++) {
+        hlc_text_printf(text, "%s%llu", i ? "," : "", (unsigned long long)shape[i]);
+    }
+    hlc_text_printf(text, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)begin,
                     (unsigned long long)(begin + (tensor->end - tensor->begin)));
 }
 
@@ -99,7 +104,7 @@ static void append_new_header(hlc_text *text, const hlc_tensor_plan *plan) {
     }
     for (size_t i = 0; i < table->count; i++) {
         const hlc_tensor *tensor = plan->tensors[i].tensor;
-        if (plan->tensors[i].entry != HLF_NONE) {
+        if (!plan->tensors[i].dropped) {
             hlc_text_printf(text, "%s", comma);
             append_tensor(text, table, tensor, end);
             end += tensor->end - tensor->begin;
@@ -140,29 +145,70 @@ static bool write_header(export_job *job) {
 
 /* ---- The tensors ---- */
 
-static bool write_tensor(export_job *job, const hlc_planned_tensor *planned) {
-    hlf_entry_record entry;
-    hlf_module_record module;
+/* Rows of A or of B transposed, turned to where the file has them. */
+static bool place_rows(const export_job *job, const hlc_tensor_part *part, const hlf_entry_record *entry, void *rows,
+                       void *turned, uint64_t tensor, uint8_t *bytes) {
+    const hlf_side side = part->side == HLC_PART_SIDE_A ? HLF_SIDE_A : HLF_SIDE_B;
+    const hlc_matrix_source *source = part->source;
+    const bool turn = (side == HLF_SIDE_B) != source->transposed;
     hl_diag diag;
     hl_diag_clear(&diag);
-    hlf_index_entry(&job->pool->index, planned->entry, &entry);
-    hlf_index_module(&job->pool->index, entry.module, &module);
-    const bool turn = planned->side == HLF_SIDE_B;
-    const size_t element = hlf_dtype_size((hlf_dtype)(turn ? entry.source_dtype_b : entry.source_dtype_a));
-    const size_t size = (size_t)(planned->tensor->end - planned->tensor->begin);
-    uint8_t *rows = malloc(size), *turned = turn ? malloc(size) : NULL;
-    bool good = rows && (!turn || turned);
-    if (!good) {
-        hlc_out_of_memory(job->faults, job->pool->path, size);
-    } else if (!hlc_decode_source(&job->pool->index, &entry, planned->side, job->coder, rows, &diag)) {
+    if (!hlc_decode_source(&job->pool->index, entry, side, job->coder, rows, &diag)) {
         hlc_fault_from_diag(job->faults, job->pool->path, &diag);
-        good = false;
-    } else if (turn) {
-        hlc_transpose(turned, rows, entry.rank, module.d_out, element);
+        return false;
     }
-    good = good && write_weights(job, turn ? turned : rows, size);
+    if (turn) {
+        hlc_transpose(turned, rows, source->cols, source->rows, hlf_dtype_size(source->dtype));
+    }
+    hlc_source_scatter(source, turn ? turned : rows, tensor, bytes);
+    return true;
+}
+
+/* AdaLoRA's lora_E: the pool keeps it as float64, which holds the source's numbers. */
+static void place_diagonal(const export_job *job, const hlc_tensor_part *part, const hlf_entry_record *entry, uint8_t *bytes) {
+    const hlf_index *index = &job->pool->index;
+    uint64_t first = 0;
+    for (uint32_t i = (uint32_t)job->adapter.first_entry; i < part->entry; i++) {
+        hlf_entry_record before;
+        hlf_index_entry(index, i, &before);
+        first += before.rank;
+    }
+    hlf_convert(bytes, part->source->dtype, job->plan.diagonals + first, HLF_DTYPE_F64, entry->rank);
+}
+
+static bool place_part(const export_job *job, const hlc_tensor_part *part, uint64_t tensor, uint8_t *bytes) {
+    hlf_entry_record entry;
+    hlf_index_entry(&job->pool->index, part->entry, &entry);
+    if (part->side == HLC_PART_SIDE_E) {
+        place_diagonal(job, part, &entry, bytes);
+        return true;
+    }
+    const size_t size = (size_t)(part->source->rows * part->source->cols) * hlf_dtype_size(part->source->dtype);
+    void *rows = malloc(size), *turned = malloc(size);
+    bool good = rows && turned;
+    if (good) {
+        good = place_rows(job, part, &entry, rows, turned, tensor, bytes);
+    } else {
+        hlc_out_of_memory(job->faults, job->pool->path, size);
+    }
     free(turned);
     free(rows);
+    return good;
+}
+
+static bool write_tensor(export_job *job, const hlc_planned_tensor *planned) {
+    const uint64_t tensor = job->plan.table->data_at + planned->tensor->begin;
+    const size_t size = (size_t)(planned->tensor->end - planned->tensor->begin);
+    uint8_t *bytes = calloc(1, size + 1);
+    bool good = bytes != NULL;
+    if (!good) {
+        hlc_out_of_memory(job->faults, job->pool->path, size);
+    }
+    for (size_t i = 0; good && i < planned->part_count; i++) {
+        good = place_part(job, &planned->parts[i], tensor, bytes);
+    }
+    good = good && write_weights(job, bytes, size);
+    free(bytes);
     return good;
 }
 
@@ -178,7 +224,7 @@ static bool write_tensors(export_job *job) {
     bool good = true;
     for (size_t i = 0; good && i < job->plan.table->count; i++) {
         const hlc_planned_tensor *planned = &job->plan.tensors[i];
-        if (planned->entry == HLF_NONE) {
+        if (planned->dropped) {
             warn_dropped(job, planned->tensor);
             continue;
         }
@@ -220,6 +266,7 @@ bool hlc_export_peft(const hlc_pool_file *pool, uint32_t adapter, const char *ta
     export_job job = {
         .pool = pool, .progress = progress, .report = report, .faults = faults, .coder = hlc_encoder_create()};
     *report = (hlc_export_report){0};
+    job.number = adapter;
     hlf_index_adapter(&pool->index, adapter, &job.adapter);
     if (job.adapter.dialect != HLC_DIALECT_PEFT && !(job.adapter.flags & HLF_ADAPTER_SQUEEZED)) {
         hlc_encoder_destroy(job.coder);

@@ -13,7 +13,7 @@
 #include "compiler/ingest/metadata_config.h"
 #include "compiler/ingest/peft_config.h"
 #include "compiler/ingest/peft_coverage.h"
-#include "compiler/ingest/peft_tensors.h"
+#include "compiler/ingest/peft_targets.h"
 #include "compiler/ingest/safetensors.h"
 
 /* What is read on the way to an adapter. */
@@ -27,7 +27,10 @@ typedef struct opening {
     hlc_string config_text, config_key; /* the key: where the text is from the metadata */
     char config_within[HLC_PLACE_SIZE];
     hlc_peft_config *config; /* NULL without a text, or without memory, or in another dialect */
-    hlc_peft_tensors tensors;
+    hlc_peft_tensors tensors; /* PEFT alone */
+    hlc_target *targets;
+    size_t target_count;
+    hlc_expert_layout expert_layout;
     hlc_dialect dialect;
     hlc_string base_model, base_revision;
     bool extras_dropped;
@@ -65,7 +68,8 @@ static bool read_tensors(opening *o) {
         return false;
     if (o->config && o->config->state == HLC_CONFIG_FOREIGN)
         return false;
-    return hlc_peft_tensors_read(o->table, o->options->drop_extras, &o->tensors, o->faults) && o->tensors.good;
+    const hlc_peft_reading reading = {.table = o->table, .config = o->config, .drop_extras = o->options->drop_extras};
+    return hlc_peft_tensors_read(&reading, &o->tensors, o->faults) && o->tensors.good;
 }
 
 static bool refuse_missing_config(const opening *o) {
@@ -84,29 +88,16 @@ static void swap_string(hlc_string *a, hlc_string *b) {
     *b = kept;
 }
 
-/* Rank and scale of every target by the configuration. */
-static bool resolve_targets(opening *o) {
-    bool good = true, zero = false;
-    for (size_t i = 0; o->config && i < o->tensors.count; i++) {
-        hlc_target *target = &o->tensors.targets[i];
-        uint32_t rank;
-        if (!hlc_peft_config_resolve(o->config, target->module.bytes, target->module.length, &rank, &target->scale,
-                                     o->faults))
-            return false;
-        zero |= target->scale == 0;
-        if (rank == target->rank)
-            continue;
-        char place[HLC_PLACE_SIZE];
-        good = false;
-        hlc_error(
-            o->faults, HLC_FAULT_RANK_CONFIG, o->files->weights,
-            hlc_place(place, "tensor", target->a.key.bytes, target->a.key.length),
-            "the rank is %" PRIu32 ", but the configuration says %" PRIu32 " for this module", target->rank, rank);
-    }
-    if (zero)
-        hlc_fault(o->faults, HLC_WARNING, HLC_FAULT_ZERO_SCALE, o->config->path, NULL, NULL,
-                  "lora_alpha is 0 for some modules, so their update is zero");
-    return good;
+static bool make_targets(opening *o) {
+    hlc_peft_targets made;
+    bool good = o->config &&
+                hlc_peft_targets_make(&o->tensors, o->config, o->options, o->files->weights, &made, o->faults);
+    if (!good)
+        return false;
+    o->targets = made.targets;
+    o->target_count = made.count;
+    o->expert_layout = made.expert_layout;
+    return made.good;
 }
 
 /* Moves what was read into an adapter. NULL when memory is out. */
@@ -126,10 +117,12 @@ static hlc_adapter *assemble(opening *o) {
     swap_string(&adapter->header_text, &o->table->header);
     swap_string(&adapter->base_model, &o->base_model);
     swap_string(&adapter->base_revision, &o->base_revision);
-    adapter->targets = o->tensors.targets;
-    adapter->target_count = o->tensors.count;
+    adapter->targets = o->targets;
+    adapter->target_count = o->target_count;
+    adapter->expert_layout = o->expert_layout;
     adapter->extras_dropped = o->extras_dropped;
-    o->tensors = (hlc_peft_tensors){0};
+    o->targets = NULL;
+    o->target_count = 0;
     for (size_t i = 0; i < adapter->target_count; i++)
         if (adapter->targets[i].rank > adapter->rank)
             adapter->rank = adapter->targets[i].rank;
@@ -146,15 +139,15 @@ static bool open_peft(opening *o) {
     bool tensors_good = read_tensors(o);
     hlc_faults_scope(o->faults, before);
     bool good = refuse_missing_config(o) && config_good && tensors_good;
-    good = resolve_targets(o) && good;
+    good = make_targets(o) && good;
     if (!good)
         return false;
     swap_string(&o->base_model, &o->config->base_model);
     swap_string(&o->base_revision, &o->config->revision);
-    o->extras_dropped = o->table->count != 2 * o->tensors.count;
-    if (hlc_peft_check_coverage(o->config, o->tensors.targets, o->tensors.count, o->faults))
+    o->extras_dropped = o->tensors.extras > 0;
+    if (hlc_peft_check_coverage(o->config, &o->tensors, o->faults))
         return true;
-    hlc_out_of_memory(o->faults, o->files->weights, sizeof *o->tensors.targets);
+    hlc_out_of_memory(o->faults, o->files->weights, sizeof *o->targets);
     return false;
 }
 
@@ -170,8 +163,8 @@ static bool open_other(opening *o) {
     const hlc_fault_kind before = hlc_faults_scope(o->faults, HLC_FAULT_TENSOR);
     bool good = hlc_dialect_read(o->dialect, &reading) && reading.good;
     hlc_faults_scope(o->faults, before);
-    o->tensors.targets = reading.targets;
-    o->tensors.count = reading.count;
+    o->targets = reading.targets;
+    o->target_count = reading.count;
     o->extras_dropped = reading.dropped > 0;
     swap_string(&o->base_model, &reading.base_model);
     if (good && reading.count > 0)
@@ -181,27 +174,58 @@ static bool open_other(opening *o) {
     return false;
 }
 
+/* From the table and the configuration's text on; both are freed. */
+static hlc_adapter *open_table(opening *o) {
+    hlc_adapter *adapter = NULL;
+    bool good = !o->table || hlc_dialect_find(o->table, o->has_config, &o->dialect, o->faults);
+    if (good)
+        good = o->dialect == HLC_DIALECT_PEFT ? open_peft(o) : open_other(o);
+    adapter = good ? assemble(o) : NULL;
+    if (good && !adapter)
+        hlc_out_of_memory(o->faults, o->files->weights, sizeof *adapter);
+    hlc_targets_free(o->targets, o->target_count);
+    hlc_peft_tensors_free(&o->tensors);
+    hlc_peft_config_free(o->config);
+    hlc_string_free(&o->config_text);
+    hlc_string_free(&o->config_key);
+    hlc_string_free(&o->base_model);
+    hlc_string_free(&o->base_revision);
+    hlc_safetensors_close(o->table);
+    return adapter;
+}
+
 hlc_adapter *hlc_adapter_open(const hlc_adapter_files *files, const hlc_ingest_options *options, hlc_faults *faults) {
     opening o = {.files = files, .faults = faults, .options = options};
-    hlc_adapter *adapter = NULL;
     o.table = hlc_safetensors_open(files->weights, faults);
     const hlc_fault_kind before = hlc_faults_scope(faults, HLC_FAULT_CONFIG);
     o.config_lost = !load_config_text(&o);
     hlc_faults_scope(faults, before);
-    bool good = !o.table || hlc_dialect_find(o.table, o.has_config, &o.dialect, faults);
-    if (good)
-        good = o.dialect == HLC_DIALECT_PEFT ? open_peft(&o) : open_other(&o);
-    adapter = good ? assemble(&o) : NULL;
-    if (good && !adapter)
-        hlc_out_of_memory(faults, files->weights, sizeof *adapter);
-    hlc_targets_free(o.tensors.targets, o.tensors.count);
-    hlc_peft_config_free(o.config);
-    hlc_string_free(&o.config_text);
-    hlc_string_free(&o.config_key);
-    hlc_string_free(&o.base_model);
-    hlc_string_free(&o.base_revision);
-    hlc_safetensors_close(o.table);
+    return open_table(&o);
+}
+
+hlc_adapter *hlc_adapter_of_texts(const char *path, const hlc_string *header, const hlc_string *config,
+                                  uint64_t file_size, const hlc_ingest_options *options, hlc_faults *faults) {
+    char *file = strdup(path), name[] = "kept";
+    const hlc_adapter_files files = {.name = {name, sizeof name - 1}, .weights = file};
+    opening o = {.files = &files, .faults = faults, .options = options, .has_config = config->length > 0};
+    o.table = file ? hlc_safetensors_of_header(path, header, file_size, faults) : NULL;
+    if (!file || !hlc_string_copy(&o.config_text, config->bytes, config->length)) {
+        hlc_out_of_memory(faults, path, config->length);
+        o.config_lost = true;
+    }
+    hlc_adapter *adapter = open_table(&o);
+    free(file);
     return adapter;
+}
+
+void hlc_targets_free(hlc_target *targets, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        hlc_string_free(&targets[i].module);
+        hlc_string_free(&targets[i].a.key);
+        hlc_string_free(&targets[i].b.key);
+        hlc_string_free(&targets[i].e.key);
+    }
+    free(targets);
 }
 
 void hlc_adapter_close(hlc_adapter *adapter) {

@@ -54,6 +54,7 @@ typedef struct hlc_target {
     uint32_t rank;
     double scale;
     hlc_matrix_source a, b;
+    hlc_matrix_source e; /* AdaLoRA's diagonal, rank x 1: y += scale * B (e * (A x)); elsewhere without a key */
 } hlc_target;
 
 typedef enum hlc_dialect {
@@ -83,6 +84,7 @@ typedef struct hlc_adapter {
     size_t target_count;
     uint32_t rank;          /* the largest of the targets */
     bool extras_dropped;    /* the file holds tensors that are left out */
+    hlc_expert_layout expert_layout; /* of its fused experts; unknown without any */
     uint64_t file_size;
     hlc_file file; /* as it was: to notice a change during the run; closed */
 } hlc_adapter;
@@ -109,7 +111,13 @@ typedef struct hlc_ingest_options {
 /* Opens and checks one adapter. Adds every fault found (not the first alone) to `faults`; returns NULL when there was an
  * error, else an adapter that the caller frees with hlc_adapter_close. */
 hlc_adapter *hlc_adapter_open(const hlc_adapter_files *files, const hlc_ingest_options *options, hlc_faults *faults);
+/* The same from what a pool keeps of a file of file_size bytes: nothing of it can be read but the texts. path: for the
+ * faults. */
+hlc_adapter *hlc_adapter_of_texts(const char *path, const hlc_string *header, const hlc_string *config, uint64_t file_size,
+                                  const hlc_ingest_options *options, hlc_faults *faults);
 void hlc_adapter_close(hlc_adapter *adapter);
+/* The strings of an array of targets, and the array. */
+void hlc_targets_free(hlc_target *targets, size_t count);
 
 /* Reads `size` bytes from `offset` on. The file is opened for each call, so that a run is not bounded by how many may be open;
  * false, with a fault, when it is no longer the one that was opened first. */
@@ -127,6 +135,8 @@ void hlc_tensor_cache_free(hlc_tensor_cache *cache);
  * in the file, its zeros filled in. False after adding a fault. */
 bool hlc_adapter_read(const hlc_adapter *adapter, const hlc_matrix_source *source, hlc_tensor_cache *cache, void *buffer,
                       hlc_faults *faults);
+/* The reverse: puts rows x cols elements into the bytes of the tensor that starts at byte `tensor` of the file. */
+void hlc_source_scatter(const hlc_matrix_source *source, const void *elements, uint64_t tensor, void *bytes);
 /* The bytes that the file holds of it. */
 uint64_t hlc_source_bytes(const hlc_matrix_source *source);
 /* False, with a fault, when another file or another content stands at the path now (size, times). */

@@ -10,7 +10,6 @@
 #include "compiler/base/files.h"
 #include "compiler/ingest/order.h"
 #include "compiler/ingest/peft_config.h"
-#include "compiler/ingest/peft_tensors.h"
 
 enum { MOST_MODULE_BYTES = 4096, MOST_DIMS = 5, ROLES = 3 };
 static const uint64_t most_dimension = INT32_MAX;

@@ -89,6 +89,38 @@ static void spread(char *buffer, const hlc_matrix_source *source) {
     }
 }
 
+static void scatter(char *out, const char *in, const hlc_matrix_source *source, size_t width) {
+    const size_t row = (size_t)(source->row_step ? source->row_step : source->cols) * width;
+    const size_t column = (size_t)(source->column_step ? source->column_step : 1) * width;
+    for (uint64_t i = 0; i < source->rows; i++, out += row) {
+        char *at = out;
+        for (uint64_t j = 0; j < source->cols; j++, at += column, in += width) {
+            memcpy(at, in, width);
+        }
+    }
+}
+
+/* The reverse of spread. */
+static void collect(char *out, const char *in, const hlc_matrix_source *source) {
+    const size_t width = hlf_dtype_size(source->dtype), full = (size_t)source->cols * width;
+    const size_t part = full / source->groups;
+    const uint64_t rows_of_block = source->rows / source->groups;
+    for (uint64_t i = 0; i < source->rows; i++) {
+        memcpy(out + i * part, in + i * full + (size_t)(i / rows_of_block) * part, part);
+    }
+}
+
+void hlc_source_scatter(const hlc_matrix_source *source, const void *elements, uint64_t tensor, void *bytes) {
+    char *out = (char *)bytes + (source->offset - tensor);
+    if (source->groups > 1) {
+        collect(out, elements, source);
+    } else if (is_part(source)) {
+        scatter(out, elements, source, hlf_dtype_size(source->dtype));
+    } else {
+        memcpy(out, elements, hlc_source_bytes(source));
+    }
+}
+
 bool hlc_adapter_read(const hlc_adapter *adapter, const hlc_matrix_source *source, hlc_tensor_cache *cache, void *buffer,
                       hlc_faults *faults) {
     if (is_part(source)) {

@@ -1,6 +1,5 @@
 #include "compiler/ingest/peft_config.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +26,8 @@ typedef struct config_reader {
     size_t pattern_bytes; /* of all compiled patterns */
 } config_reader;
 
-static void add_fault(const hlc_peft_config *config, hlc_faults *faults, hlc_severity severity, hlc_fault_kind kind,
-                      const char *key, const char *remedy, const char *reason) {
+void hlc_peft_config_fault(const hlc_peft_config *config, hlc_faults *faults, hlc_severity severity, hlc_fault_kind kind,
+                           const char *key, const char *remedy, const char *reason) {
     char place[2 * HLC_PLACE_SIZE], key_place[HLC_PLACE_SIZE] = "";
     if (key)
         hlc_place(key_place, "key", key, strlen(key));
@@ -47,7 +46,7 @@ static void refuse_as(config_reader *reader, hlc_fault_kind kind, const char *ke
     if (vsnprintf(reason, sizeof reason, format, arguments) < 0)
         reason[0] = '\0';
     va_end(arguments);
-    add_fault(reader->config, reader->faults, HLC_ERROR, kind, key, remedy, reason);
+    hlc_peft_config_fault(reader->config, reader->faults, HLC_ERROR, kind, key, remedy, reason);
     reader->config->state = HLC_CONFIG_FAULTY;
     reader->refusals++;
 }
@@ -59,7 +58,7 @@ static void extra(config_reader *reader, const char *key, const char *what) {
     if (!reader->drop_extras)
         refuse_as(reader, HLC_FAULT_CONFIG_EXTRAS, key, drop_remedy, "%s", what);
     else
-        add_fault(reader->config, reader->faults, HLC_WARNING, HLC_FAULT_CONFIG_EXTRAS, key, NULL, what);
+        hlc_peft_config_fault(reader->config, reader->faults, HLC_WARNING, HLC_FAULT_CONFIG_EXTRAS, key, NULL, what);
 }
 
 /* Null, false, and what is empty say that a feature is not used. */
@@ -87,6 +86,8 @@ static bool rank_is_good(const json_t *value) {
 }
 
 static void read_rank(config_reader *reader, const char *key, const json_t *value) {
+    if (reader->config->adalora) /* whose rank is init_r */
+        return;
     if (rank_is_good(value)) {
         reader->config->rank = (double)json_integer_value(value);
     } else {
@@ -102,6 +103,33 @@ static void read_alpha(config_reader *reader, const char *key, const json_t *val
     }
     refuse(reader, key, NULL, "the value must be a number");
     reader->config->alpha_known = false;
+}
+
+static void read_fan_in(config_reader *reader, const char *key, const json_t *value) {
+    reader->config->fan_in_fan_out = read_flag(reader, key, value);
+}
+
+static void read_expert_layout(config_reader *reader, const char *key, const json_t *value) {
+    const char *name = json_is_string(value) ? json_string_value(value) : "";
+    if (strcmp(name, "rank_major") == 0)
+        reader->config->expert_layout = HLC_EXPERTS_RANK_MAJOR;
+    else if (strcmp(name, "grouped_by_expert") == 0)
+        reader->config->expert_layout = HLC_EXPERTS_GROUPED;
+    else if (!json_is_null(value))
+        refuse(reader, key, NULL, "the value must be \"rank_major\" or \"grouped_by_expert\"");
+}
+
+static void read_parameters(config_reader *reader, const char *key, const json_t *value) {
+    enum { MOST_PARAMETERS = 10000 };
+    size_t i;
+    const json_t *name;
+    bool good = json_is_null(value) || (json_is_array(value) && json_array_size(value) <= MOST_PARAMETERS);
+    json_array_foreach(value, i, name) good = good && json_is_string(name);
+    if (!good)
+        refuse(reader, key, NULL, "the value must be a list of at most %d names", MOST_PARAMETERS);
+    else if (reader->config->adalora && json_array_size(value) > 0)
+        refuse(reader, key, NULL, "AdaLoRA on parameters is none that PEFT makes");
+    reader->config->parameters = good ? value : NULL;
 }
 
 static void read_rslora(config_reader *reader, const char *key, const json_t *value) {
@@ -158,12 +186,35 @@ static bool read_patterns(config_reader *reader, const char *key, const json_t *
     return reader->refusals == refusals;
 }
 
+/* AdaLoRA's: "MODULE.lora_E" to a boolean per trained rank. */
+static bool read_allocation(config_reader *reader, const char *key, const json_t *value) {
+    const size_t length = (size_t)reader->config->init_rank;
+    const char *module;
+    const json_t *list, *kept;
+    size_t i, refusals = reader->refusals;
+    if (!json_is_object(value) && !json_is_null(value))
+        refuse(reader, key, NULL, "the value must be an object of lists");
+    json_object_foreach((json_t *)(uintptr_t)value, module, list) {
+        bool good = json_is_array(list) && json_array_size(list) == length;
+        json_array_foreach(list, i, kept) good = good && json_is_boolean(kept);
+        if (!good && reader->refusals == refusals)
+            refuse(reader, key, NULL, "each value must be a list of %zu booleans, as init_r says", length);
+    }
+    return reader->refusals == refusals;
+}
+
 static void read_rank_pattern(config_reader *reader, const char *key, const json_t *value) {
+    if (reader->config->adalora) {
+        reader->config->rank_known = read_allocation(reader, key, value) && reader->config->rank_known;
+        return;
+    }
     if (!read_patterns(reader, key, value, true, &reader->config->ranks))
         reader->config->rank_known = false;
 }
 
 static void read_alpha_pattern(config_reader *reader, const char *key, const json_t *value) {
+    if (reader->config->adalora) /* which has no use for it */
+        return;
     if (!read_patterns(reader, key, value, false, &reader->config->alphas))
         reader->config->alpha_known = false;
 }
@@ -273,7 +324,6 @@ static const struct {
     {HLC_FAULT_FEATURE, "use_bdlora", "block-diagonal LoRA is not supported yet", NULL},
     {HLC_FAULT_FEATURE, "velora_config", "VeLoRA is not supported yet", NULL},
     {HLC_FAULT_FEATURE, "monteclora_config", "MonteCLoRA is not supported yet", NULL},
-    {HLC_FAULT_FEATURE, "target_parameters", "LoRA on parameters (fused experts) is not supported yet", NULL},
 };
 
 static bool refuse_feature(config_reader *reader, const char *key, const json_t *value) {
@@ -290,10 +340,21 @@ static bool refuse_feature(config_reader *reader, const char *key, const json_t 
  * peft_targets.h. */
 static const char *const ignored[] = {
     "peft_type",      "peft_version",          "auto_mapping",    "task_type",           "inference_mode",
-    "lora_dropout",   "fan_in_fan_out",        "target_modules",  "exclude_modules",     "layers_to_transform",
+    "lora_dropout",   "target_modules",  "exclude_modules",     "layers_to_transform",
     "layers_pattern", "megatron_core",         "loftq_config",    "eva_config",          "corda_config",
     "lora_ga_config", "qalora_group_size",     "runtime_config",  "ensure_weight_tying", "merge_weights",
-    "lora_B_layout",  "ephemeral_gpu_offload", "unsloth_version", "unsloth_fixed"};
+    "ephemeral_gpu_offload", "unsloth_version", "unsloth_fixed"};
+
+/* Of AdaLoRA's training. */
+static const char *const ignored_adalora[] = {"target_r", "init_r",          "tinit",     "tfinal", "deltaT", "beta1",
+                                              "beta2",    "orth_reg_weight", "total_step"};
+
+static bool is_listed(const char *key, const char *const *list, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(key, list[i]) == 0)
+            return true;
+    return false;
+}
 
 static const struct {
     const char *key;
@@ -311,6 +372,9 @@ static const struct {
     {"modules_to_save", read_modules_to_save},
     {"trainable_token_indices", read_token_indices},
     {"lora_bias", read_lora_bias},
+    {"fan_in_fan_out", read_fan_in},
+    {"lora_B_layout", read_expert_layout},
+    {"target_parameters", read_parameters},
 };
 
 static void read_field(config_reader *reader, const char *key, const json_t *value) {
@@ -321,11 +385,11 @@ static void read_field(config_reader *reader, const char *key, const json_t *val
         }
     if (refuse_feature(reader, key, value))
         return;
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
-        if (strcmp(key, ignored[i]) == 0)
-            return;
+    if (is_listed(key, ignored, sizeof ignored / sizeof *ignored) ||
+        (reader->config->adalora && is_listed(key, ignored_adalora, sizeof ignored_adalora / sizeof *ignored_adalora)))
+        return;
     if (reader->unknown++ < MOST_UNKNOWN)
-        add_fault(reader->config, reader->faults, HLC_WARNING, HLC_FAULT_UNKNOWN_KEY, key, NULL,
+        hlc_peft_config_fault(reader->config, reader->faults, HLC_WARNING, HLC_FAULT_UNKNOWN_KEY, key, NULL,
                   "the key is not known and ignored");
 }
 
@@ -336,30 +400,103 @@ static bool fail_as_foreign(config_reader *reader) {
     return false;
 }
 
+/* PEFT's other methods. `converts`: its convert_to_lora makes a plain LoRA of it. */
+static const struct {
+    const char *type, *name;
+    bool converts;
+} methods[] = {{"ADAMSS", "AdaMSS", false},
+               {"ADAPTION_PROMPT", "LLaMA-Adapter", false},
+               {"BEFT", "BEFT", false},
+               {"BOFT", "BOFT", false},
+               {"C3A", "C3A", true},
+               {"CARTRIDGE", "Cartridge", false},
+               {"CPT", "context-aware prompt tuning", false},
+               {"DEFT", "DEFT", false},
+               {"DELORA", "DeLoRA", true},
+               {"FOURIERFT", "FourierFT", true},
+               {"FROD", "FRoD", false},
+               {"GLORA", "GLoRA", false},
+               {"GRALORA", "GraLoRA", true},
+               {"HIRA", "HiRA", true},
+               {"HRA", "HRA", false},
+               {"IA3", "IA3", false},
+               {"LILY", "Lily", false},
+               {"LN_TUNING", "LayerNorm tuning", false},
+               {"LOHA", "LoHa", true},
+               {"LOKR", "LoKr", true},
+               {"MISS", "MiSS", true},
+               {"BONE", "Bone", false},
+               {"MULTITASK_PROMPT_TUNING", "prompt tuning", false},
+               {"OFT", "OFT", false},
+               {"OSF", "OSF", false},
+               {"PEANUT", "PEANuT", false},
+               {"POLY", "Poly", false},
+               {"PREFIX_TUNING", "prefix tuning", false},
+               {"PROMPT_TUNING", "prompt tuning", false},
+               {"PSOFT", "PSOFT", true},
+               {"PVERA", "PVeRA", false},
+               {"P_TUNING", "P-tuning", false},
+               {"RANDLORA", "RandLora", true},
+               {"ROAD", "RoAd", false},
+               {"SHADOW", "Shadow", false},
+               {"SHIRA", "SHiRA", true},
+               {"SUPERTUNING", "SuperTuning", false},
+               {"TINYLORA", "TinyLoRA", true},
+               {"TRAINABLE_TOKENS", "trained tokens", false},
+               {"UNILORA", "UniLoRA", true},
+               {"VBLORA", "VB-LoRA", true},
+               {"VERA", "VeRA", true},
+               {"WAVEFT", "WaveFT", true}};
+
+static void refuse_method(config_reader *reader, const char *type, size_t length) {
+    char place[HLC_PLACE_SIZE];
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (strcmp(type, methods[i].type) == 0) {
+            refuse_as(reader, HLC_FAULT_METHOD, "peft_type",
+                   methods[i].converts ? "make a plain LoRA of it with PEFT's convert_to_lora, and compile that" : NULL,
+                   "the adapter's type '%s' is not LoRA but %s", type, methods[i].name);
+            return;
+        }
+    refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "the adapter's %s is not LoRA", hlc_place(place, "type", type, length));
+}
+
 static bool check_type(config_reader *reader) {
     const json_t *type = json_object_get(reader->config->root, "peft_type");
     const char *name = json_is_string(type) ? json_string_value(type) : "";
     if (strcmp(name, "LORA") == 0)
         return true;
-    char place[HLC_PLACE_SIZE];
     if (json_object_get(reader->config->root, "fine_tune_type") ||
         json_object_get(reader->config->root, "lora_parameters"))
-        refuse_as(reader, HLC_FAULT_METHOD, NULL, NULL,
-                  "this is the configuration of an MLX adapter; that dialect is not supported yet");
+        refuse_as(reader, HLC_FAULT_METHOD, NULL, NULL, "this is the configuration of an MLX adapter; that dialect is not supported yet");
     else if (!type)
-        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL,
-                  "the key is missing: this is no adapter_config.json of PEFT");
+        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "the key is missing: this is no adapter_config.json of PEFT");
     else if (!json_is_string(type))
         refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "the value must be a string");
     else if (strcmp(name, "ADALORA") == 0)
         refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "AdaLoRA is not supported yet");
     else if (strcmp(name, "XLORA") == 0)
-        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", "compile the adapters that it mixes",
-                  "X-LoRA is a mixture of other adapters");
+        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", "compile the adapters that it mixes", "X-LoRA is a mixture of other adapters");
     else
-        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "the adapter's %s is not LoRA",
-                  hlc_place(place, "type", name, strlen(name)));
+        refuse_method(reader, name, json_string_length(type));
     return fail_as_foreign(reader);
+}
+
+/* What the readers of other keys depend on. */
+static void read_first(config_reader *reader) {
+    hlc_peft_config *config = reader->config;
+    const json_t *rank = json_object_get(config->root, "init_r"), *version = json_object_get(config->root, "peft_version");
+    unsigned major = 0, minor = 0;
+    if (json_is_string(version) && sscanf(json_string_value(version), "%3u.%3u", &major, &minor) == 2)
+        config->swaps_experts = major > 0 || minor >= 19;
+    config->init_rank = 12; /* PEFT's default */
+    if (!config->adalora || !rank)
+        return;
+    if (rank_is_good(rank)) {
+        config->init_rank = (double)json_integer_value(rank);
+        return;
+    }
+    refuse(reader, "init_r", NULL, "the rank must be an integer from 1 to %d", HLC_MOST_RANK);
+    config->rank_known = false;
 }
 
 static void json_refuse(config_reader *reader, size_t at, const char *reason) {
@@ -414,12 +551,13 @@ static void read_all(config_reader *reader, const hlc_string *text) {
     hlc_peft_config *config = reader->config;
     if (!load_tree(reader, text) || !check_type(reader))
         return;
+    read_first(reader);
     for (void *at = json_object_iter(config->root); at; at = json_object_iter_next(config->root, at))
         read_field(reader, json_object_iter_key(at), json_object_iter_value(at));
     if (reader->unknown > MOST_UNKNOWN) {
         char reason[64];
         snprintf(reason, sizeof reason, "and %zu more unknown keys", reader->unknown - MOST_UNKNOWN);
-        add_fault(config, reader->faults, HLC_WARNING, HLC_FAULT_UNKNOWN_KEY, NULL, NULL, reason);
+        hlc_peft_config_fault(config, reader->faults, HLC_WARNING, HLC_FAULT_UNKNOWN_KEY, NULL, NULL, reason);
     }
 }
 
@@ -456,57 +594,6 @@ void hlc_peft_config_free(hlc_peft_config *config) {
     hlc_string_free(&config->base_model);
     hlc_string_free(&config->revision);
     free(config);
-}
-
-static void give_up(hlc_peft_config *config, const char *key, const hlc_key_pattern *pattern, hlc_match match,
-                    hlc_faults *faults) {
-    char place[HLC_PLACE_SIZE], reason[HLC_PLACE_SIZE + 64];
-    config->gave_up = true;
-    config->state = HLC_CONFIG_FAULTY;
-    if (match == HLC_MATCH_NO_MEMORY) {
-        hlc_out_of_memory(faults, config->path, 0);
-        return;
-    }
-    hlc_place(place, "pattern", pattern->text, pattern->length);
-    snprintf(reason, sizeof reason, "%s: %s", place,
-             match == HLC_MATCH_SPENT ? "all patterns together need too many steps" : "it needs too many steps");
-    add_fault(config, faults, HLC_ERROR, HLC_FAULT_CONFIG, key, "write simpler patterns", reason);
-}
-
-/* As in PEFT: the first pattern that matches, else the entry whose key is the path itself, else the general value. */
-static bool look_up(hlc_peft_config *config, const char *key, const hlc_pattern_map *map, const char *module,
-                    size_t length, double *value, hlc_faults *faults) {
-    const hlc_pattern_value *same = NULL;
-    for (size_t i = 0; i < map->count; i++) {
-        const hlc_pattern_value *entry = &map->entries[i];
-        hlc_match match = hlc_key_pattern_match(&entry->pattern, &config->matcher, module, length);
-        if (match == HLC_MATCH_YES) {
-            *value = entry->value;
-            return true;
-        }
-        if (match != HLC_MATCH_NO) {
-            give_up(config, key, &entry->pattern, match, faults);
-            return false;
-        }
-        if (hlc_bytes_compare(entry->pattern.text, entry->pattern.length, module, length) == 0)
-            same = entry;
-    }
-    if (same)
-        *value = same->value;
-    return true;
-}
-
-bool hlc_peft_config_resolve(hlc_peft_config *config, const char *module, size_t length, uint32_t *rank, double *scale,
-                             hlc_faults *faults) {
-    if (!config->rank_known || !config->alpha_known || config->gave_up)
-        return false;
-    double r = config->rank, alpha = config->alpha;
-    if (!look_up(config, "rank_pattern", &config->ranks, module, length, &r, faults) ||
-        !look_up(config, "alpha_pattern", &config->alphas, module, length, &alpha, faults))
-        return false;
-    *rank = (uint32_t)r;
-    *scale = config->rslora ? alpha / sqrt(r) : alpha / r;
-    return true;
 }
 
 bool hlc_json_has_key(const char *text, size_t length, const char *key) {

@@ -166,20 +166,27 @@ static void warn(const hlc_peft_config *config, const char *key, const disagreem
               hlc_place(name, "module", d->first, d->first_length));
 }
 
-static bool check_targets(hlc_peft_config *config, const hlc_target *targets, size_t count, hlc_faults *faults) {
+/* The path that the configuration has for a module. */
+static hlc_string path_of(const hlc_peft_module *module) {
+    return (hlc_string){module->path.bytes, module->config_length};
+}
+
+static bool check_targets(hlc_peft_config *config, const hlc_peft_tensors *tensors, hlc_faults *faults) {
     module_set set;
     set_state state = read_set(config, "target_modules", &set);
     const json_t *layers = checkable_layers(config);
     disagreement missing = {0}, unused = {0}, other_layers = {0};
-    for (size_t i = 0; state == SET_THERE && i < count; i++) {
-        const hlc_string *path = &targets[i].module;
+    for (size_t i = 0; state == SET_THERE && i < tensors->count; i++) {
+        const hlc_string path = path_of(&tensors->modules[i]);
         bool whole;
         uint64_t layer;
-        if (!set_holds(&set, &config->matcher, path, true, &whole))
-            note(&missing, path->bytes, path->length);
-        else if (layers && !set.is_pattern && !whole && (!layer_of(path, &layer) || !layer_is_listed(layers, layer)))
-            note(&other_layers, path->bytes, path->length);
+        if (!set_holds(&set, &config->matcher, &path, true, &whole))
+            note(&missing, path.bytes, path.length);
+        else if (layers && !set.is_pattern && !whole && (!layer_of(&path, &layer) || !layer_is_listed(layers, layer)))
+            note(&other_layers, path.bytes, path.length);
     }
+    if (hlc_peft_config_parameters(config) > 0) /* which bring modules of their own */
+        missing.count = 0;
     for (size_t i = 0; state == SET_THERE && config->matcher.steps_left > 0 && i < set.count; i++)
         if (!set.used[i])
             note(&unused, set.names[i], set.lengths[i]);
@@ -190,20 +197,21 @@ static bool check_targets(hlc_peft_config *config, const hlc_target *targets, si
     return state != SET_NO_MEMORY;
 }
 
-static bool check_excluded(hlc_peft_config *config, const hlc_target *targets, size_t count, hlc_faults *faults) {
+static bool check_excluded(hlc_peft_config *config, const hlc_peft_tensors *tensors, hlc_faults *faults) {
     module_set set;
     set_state state = read_set(config, "exclude_modules", &set);
     disagreement excluded = {0};
-    for (size_t i = 0; state == SET_THERE && i < count; i++) {
+    for (size_t i = 0; state == SET_THERE && i < tensors->count; i++) {
+        const hlc_string path = path_of(&tensors->modules[i]);
         bool whole;
-        if (set_holds(&set, &config->matcher, &targets[i].module, false, &whole))
-            note(&excluded, targets[i].module.bytes, targets[i].module.length);
+        if (set_holds(&set, &config->matcher, &path, false, &whole))
+            note(&excluded, path.bytes, path.length);
     }
     warn(config, "exclude_modules", &excluded, "modules of the file that it excludes", faults);
     free_set(&set);
     return state != SET_NO_MEMORY;
 }
 
-bool hlc_peft_check_coverage(hlc_peft_config *config, const hlc_target *targets, size_t count, hlc_faults *faults) {
-    return check_targets(config, targets, count, faults) && check_excluded(config, targets, count, faults);
+bool hlc_peft_check_coverage(hlc_peft_config *config, const hlc_peft_tensors *tensors, hlc_faults *faults) {
+    return check_targets(config, tensors, faults) && check_excluded(config, tensors, faults);
 }

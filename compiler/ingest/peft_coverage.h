@@ -3,10 +3,9 @@
 #ifndef HILORA_COMPILER_PEFT_COVERAGE_H
 #define HILORA_COMPILER_PEFT_COVERAGE_H
 
-#include "compiler/ingest/adapter.h"
-#include "compiler/ingest/peft_config.h"
+#include "compiler/ingest/peft_tensors.h"
 
-/* Compares target_modules, exclude_modules and layers_to_transform with the targets. False only when memory is out. */
-bool hlc_peft_check_coverage(hlc_peft_config *config, const hlc_target *targets, size_t count, hlc_faults *faults);
+/* Compares target_modules, exclude_modules and layers_to_transform with the modules. False only when memory is out. */
+bool hlc_peft_check_coverage(hlc_peft_config *config, const hlc_peft_tensors *tensors, hlc_faults *faults);
 
 #endif

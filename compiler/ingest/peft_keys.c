@@ -9,6 +9,9 @@ static const struct {
 } parts[HLC_PARTS] = {
     [HLC_PART_A] = {"a lora_A", NULL},
     [HLC_PART_B] = {"a lora_B", NULL},
+    [HLC_PART_EMBEDDING_A] = {"a lora_embedding_A", NULL},
+    [HLC_PART_EMBEDDING_B] = {"a lora_embedding_B", NULL},
+    [HLC_PART_DIAGONAL] = {"a lora_E", NULL},
     [HLC_PART_LORA_BIAS] = {"a bias of lora_B is no low-rank update", "--drop-extras leaves it out"},
     [HLC_PART_SAVED_EMBEDDING] =
         {"a whole weight saved along (PEFT saves embeddings when they are adapted or resized) is no "
@@ -21,11 +24,7 @@ static const struct {
     [HLC_PART_NAMELESS] = {"the name has no module before lora_A or lora_B", NULL},
     [HLC_PART_NAMED] = {"the name holds an adapter's name behind lora_A or lora_B; 'default' alone is read",
                         "save the adapter with PEFT's save_pretrained"},
-    [HLC_PART_EMBEDDING] = {"an adapted embedding is not supported yet", NULL},
-    [HLC_PART_ATTENTION] = {"an adapted MultiheadAttention module is not supported yet", NULL},
-    [HLC_PART_EXPERTS] = {"LoRA on parameters (fused experts) is not supported yet", NULL},
     [HLC_PART_DORA] = {"DoRA's update is not low-rank without the base model's weights", "train it without use_dora"},
-    [HLC_PART_ADALORA] = {"AdaLoRA is not supported yet", NULL},
     [HLC_PART_OTHER_TUNER] = {"this is no LoRA", NULL},
     [HLC_PART_LYCORIS] = {"LyCORIS adapters (LoHa, LoKr, ...) are not LoRA", NULL},
     [HLC_PART_KOHYA] = {"the tensors are named as kohya-ss names them; this dialect is not supported yet",
@@ -99,13 +98,6 @@ static segment last_of(segment path) {
     return pop(&path);
 }
 
-static bool has_segment(segment path, const char *name) {
-    while (path.length > 0)
-        if (is(pop(&path), name))
-            return true;
-    return false;
-}
-
 /* A name taken apart: PATH . MARKER [. default] [. weight | bias]. */
 typedef struct name_parts {
     segment whole, path, marker;
@@ -129,18 +121,16 @@ static hlc_key of_part(hlc_key_part part) {
     return (hlc_key){.part = part};
 }
 
+static hlc_key update_key(const name_parts *n, hlc_key_part part) {
+    if (n->path.length == 0)
+        return of_part(HLC_PART_NAMELESS);
+    return (hlc_key){.part = part, .module = n->path.text, .module_length = n->path.length, .weight = n->weight};
+}
+
 static hlc_key lora_key(const name_parts *n) {
     if (n->bias)
         return of_part(HLC_PART_LORA_BIAS);
-    if (n->path.length == 0)
-        return of_part(HLC_PART_NAMELESS);
-    if (!n->weight)
-        return of_part(HLC_PART_ATTENTION);
-    if (is(last_of(n->path), "base_layer"))
-        return of_part(HLC_PART_EXPERTS);
-    if (has_segment(n->path, "base_layer"))
-        return of_part(HLC_PART_ATTENTION);
-    return (hlc_key){is(n->marker, "lora_A") ? HLC_PART_A : HLC_PART_B, n->path.text, n->path.length, NULL};
+    return update_key(n, is(n->marker, "lora_A") ? HLC_PART_A : HLC_PART_B);
 }
 
 /* unet.x.lora.down.weight, x.processor.to_q_lora.up.weight, x.lora_linear_layer.down.weight */
@@ -192,12 +182,14 @@ hlc_key hlc_peft_key(const char *name, size_t length) {
         return of_part(HLC_PART_LYCORIS);
     if (is(n.marker, "lora_A") || is(n.marker, "lora_B"))
         return lora_key(&n);
-    if (is(n.marker, "lora_embedding_A") || is(n.marker, "lora_embedding_B"))
-        return of_part(HLC_PART_EMBEDDING);
+    if (is(n.marker, "lora_embedding_A") && !n.weight && !n.bias)
+        return update_key(&n, HLC_PART_EMBEDDING_A);
+    if (is(n.marker, "lora_embedding_B") && !n.weight && !n.bias)
+        return update_key(&n, HLC_PART_EMBEDDING_B);
+    if (is(n.marker, "lora_E") && !n.weight && !n.bias)
+        return update_key(&n, HLC_PART_DIAGONAL);
     if (is(n.marker, "lora_magnitude_vector"))
         return of_part(HLC_PART_DORA);
-    if (is(n.marker, "lora_E") || is(n.marker, "ranknum"))
-        return of_part(HLC_PART_ADALORA);
     if (is(n.marker, "trainable_tokens_delta"))
         return of_part(HLC_PART_TOKENS);
     if (is(n.marker, "lora_a") || is(n.marker, "lora_b"))

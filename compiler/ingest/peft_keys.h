@@ -8,9 +8,12 @@
 #include "compiler/base/fault_kinds.h"
 
 typedef enum hlc_key_part {
-    /* X.lora_A.weight and X.lora_B.weight. */
+    /* X.lora_A[.weight], X.lora_B[.weight]; X.lora_embedding_A, _B; AdaLoRA's X.lora_E. */
     HLC_PART_A,
     HLC_PART_B,
+    HLC_PART_EMBEDDING_A,
+    HLC_PART_EMBEDDING_B,
+    HLC_PART_DIAGONAL,
     /* No low-rank updates: these may be dropped. */
     HLC_PART_LORA_BIAS,
     HLC_PART_SAVED_EMBEDDING,
@@ -18,14 +21,10 @@ typedef enum hlc_key_part {
     HLC_PART_BIAS,
     HLC_PART_TOKENS,
     HLC_PART_UNKNOWN,
-    /* Parts of updates that are not supported (yet): without them the adapter would be another one. */
+    /* Parts of updates that are not supported: without them the adapter would be another one. */
     HLC_PART_NAMELESS,
     HLC_PART_NAMED,
-    HLC_PART_EMBEDDING,
-    HLC_PART_ATTENTION,
-    HLC_PART_EXPERTS,
     HLC_PART_DORA,
-    HLC_PART_ADALORA,
     /* Other adapters and dialects altogether. */
     HLC_PART_OTHER_TUNER,
     HLC_PART_LYCORIS,
@@ -37,12 +36,17 @@ typedef enum hlc_key_part {
 
 typedef struct hlc_key {
     hlc_key_part part;
-    const char *module; /* for A and B: inside the name, without "base_model.model." */
+    const char *module; /* of a part of an update: inside the name, without "base_model.model." */
     size_t module_length;
+    bool weight; /* ".weight" follows */
     const char *tuner; /* HLC_PART_OTHER_TUNER: its name; static storage */
 } hlc_key;
 
 hlc_key hlc_peft_key(const char *name, size_t length);
+
+static inline bool hlc_part_is_update(hlc_key_part part) {
+    return part <= HLC_PART_DIAGONAL;
+}
 
 static inline bool hlc_part_is_extra(hlc_key_part part) {
     return part >= HLC_PART_LORA_BIAS && part <= HLC_PART_UNKNOWN;

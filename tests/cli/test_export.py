@@ -248,8 +248,8 @@ def swap_sides(text):
 HEADERS = {
     "not JSON": (lambda text: b"{" * 60, "byte"),
     "an empty object": (lambda text: b"{}", "trailing"),
-    "another module": (lambda text: text.replace(b"m.0.q", b"m.0.0"), "the pool does not"),
-    "sides swapped": (swap_sides, "shape or type"),
+    "another module": (lambda text: text.replace(b"m.0.q", b"m.0.0"), "the configuration says"),
+    "sides swapped": (swap_sides, "the module's lora_B has"),
     "another type": (lambda text: text.replace(b"BF16", b"F16"), "shape or type"),
     "one tensor less": (lambda text: json.dumps(dict(list(json.loads(text).items())[:-1])).encode(), "trailing"),
     "offsets beyond": (lambda text: text.replace(b'"data_offsets": [0', b'"data_offsets": [9', 1), "not at 0"),
@@ -261,7 +261,7 @@ def test_a_header_that_does_not_fit_the_pool(make, reason, pool, tmp_path):
     def forge(changing):
         replace_header(changing, pool, b"alpha", make)
         record = changing.table("adapters")[0]
-        if reason in ("the pool does not", "shape or type"):  # keep the file's size right for what is tested
+        if reason in ("the configuration says", "shape or type", "the module's lora_B has"):  # keep the file's size right for what is tested
             grown = int(record["header"]["size"]) - int(Pool(pool).adapters[0]["header"]["size"])
             record["source_size"] = int(record["source_size"]) + grown
 
@@ -280,7 +280,7 @@ def test_two_tensors_of_one_place(tmp_path):
         record["source_size"] -= np.uint64(len(key("m.b", "A")) - len("m.a.lora_A.weight"))
 
     (tmp_path / "forged").mkdir()
-    refuse(forged(pool, tmp_path / "forged", forge), tmp_path / "forged", "another tensor of the same module and side")
+    refuse(forged(pool, tmp_path / "forged", forge), tmp_path / "forged", "the module has a second lora_A")
 
 
 def test_a_squeezed_adapter_is_refused_by_name(pool, tmp_path):

@@ -111,10 +111,10 @@ def geometry_fits(kind, geometry, d_in, d_out):
 
 def check_adapters(pool):
     a, end = pool.adapters, len(pool.blobs)
-    need((a["flags"] < 32) & (a["decomposition"] <= 1) & (a["dialect"] <= 3), "adapter: flags or enumerations")
+    need((a["flags"] < 32) & (a["decomposition"] <= 1) & (a["dialect"] <= 3) & (a["expert_layout"] <= 2), "adapter: flags or enumerations")
     need((a["flags"] & 16 == 0) | (a["flags"] & 1 == 1), "adapter: a threshold without statistics")
     need(~np.isnan(a["threshold"]) & np.isfinite(a["squeeze_error"]), "adapter: numbers")
-    for blob in (a["config"], a["header"]):
+    for blob in (a["config"], a["header"], a["diagonals"]):
         left = end - np.minimum(blob["stored"], end)
         need((blob["stored"] <= end) & (blob["offset"] <= left), "blob outside its section")
 

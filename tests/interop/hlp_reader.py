@@ -40,7 +40,7 @@ SECTIONS = {  # id: name, dtype of an element
     3: ("adapters", record("S:name,base_model,base_revision,source_name "
                            "u8:first_entry,entries,rocs,parameters,source_size,stored_size "
                            "u4:rank,flags,decomposition,dialect u1x32:content_sha256,source_sha256 B:config,header "
-                           "f8:threshold,squeeze_error V80:reserved")),
+                           "f8:threshold,squeeze_error B:diagonals u4:expert_layout V44:reserved")),
     4: ("modules", record("S:name u4:kind,adapters u8:d_in,d_out u4x8:geometry V16:reserved")),
     5: ("entries", record("u4:module,rank,source_rank,flags "
                           "u1:source_dtype_a,source_dtype_b,stored_dtype_a,stored_dtype_b "
