@@ -53,6 +53,22 @@ void hlc_entry_view_get(const hlc_inspection *inspection, uint32_t entry, hlc_en
 /* Rival `place` (below pool.rivals) of an adapter. The section must have been verified. */
 void hlc_inspection_rival(const hlc_inspection *inspection, uint32_t adapter, uint32_t place, hlf_rival_record *out);
 
+/* The certificate is told for so many k: the best one, three and eight. */
+enum { HLC_CERTIFIED = 3 };
+extern const uint32_t hlc_certified_k[HLC_CERTIFIED];
+
+/* min(1, confusion / k): by the fitted Gaussians, the most that inputs of this adapter may miss the k best scores. NaN
+ * where the sum was not computed. */
+void hlc_certified_bounds(const hlf_stats_record *stats, double bounds[HLC_CERTIFIED]);
+
+/* The bounds of the whole pool, beside what was seen when samples were left out. */
+typedef struct hlc_certificate_view {
+    uint32_t adapters;                                /* with a bound */
+    double mean[HLC_CERTIFIED], worst[HLC_CERTIFIED]; /* mean: every adapter by its samples; NaN without any */
+    double seen[HLC_CERTIFIED];                       /* NaN where nothing was measured, as for 8 */
+} hlc_certificate_view;
+void hlc_certificate_view_get(const hlc_inspection *inspection, hlc_certificate_view *out);
+
 /* "svd", "raw", "mixed" and so on; "?" for numbers of a later version. */
 const char *hlc_decompose_name(uint32_t decompose);
 const char *hlc_shrinkage_name(uint32_t shrinkage);
@@ -65,5 +81,7 @@ const char *hlc_codec_version_text(char buffer[16], uint32_t version);
 /* One JSON document on standard output; the exit status. */
 int hlc_inspect_json(const hlc_program *program, const hlc_inspection *inspection);
 void hlc_inspect_print(const hlc_inspection *inspection);
+/* The part of it about rivals. */
+void hlc_inspect_print_rivals(const hlc_inspection *inspection);
 
 #endif

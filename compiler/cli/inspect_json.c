@@ -149,9 +149,10 @@ static json_t *entry_json(const hlc_inspection *inspection, uint32_t i) {
     hlc_entry_view_get(inspection, i, &entry);
     const hlf_entry_record *record = &entry.record;
     const bool squeezed = record->flags & HLF_ENTRY_SQUEEZED, gauge = record->flags & HLF_ENTRY_GAUGE;
-    json_t *spectrum = json_pack("{s:o, s:o, s:o, s:o}", "energy", hlc_cli_real_json(entry.spectrum.energy),
+    json_t *spectrum = json_pack("{s:o, s:o, s:o, s:o, s:o}", "energy", hlc_cli_real_json(entry.spectrum.energy),
                                  "stable_rank", hlc_cli_real_json(entry.spectrum.stable_rank), "effective_rank",
-                                 hlc_cli_real_json(entry.spectrum.effective_rank), "share_of_first",
+                                 hlc_cli_real_json(entry.spectrum.effective_rank), "entropy",
+                                 hlc_cli_real_json(entry.spectrum.entropy), "share_of_first",
                                  energy_json(inspection->importance, record->rank));
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "module",
                      string_json(inspection->index, entry.module.name), "rank", count_json(record->rank), "source_rank",
@@ -194,6 +195,33 @@ static json_t *rivals_json(const hlc_inspection *inspection, uint32_t adapter) {
     return list;
 }
 
+/* By the model, the most that an adapter's inputs may miss the k best scores: {"1": ..., "3": ..., "8": ...}. */
+static json_t *bounds_of(const double *bounds) {
+    json_t *out = json_object();
+    for (size_t i = 0; i < HLC_CERTIFIED; i++) {
+        char k[16];
+        snprintf(k, sizeof k, "%u", hlc_certified_k[i]);
+        json_object_set_new(out, k, hlc_cli_real_json(bounds[i]));
+    }
+    return out;
+}
+
+static json_t *bounds_json(const hlf_stats_record *stats) {
+    double bounds[HLC_CERTIFIED];
+    hlc_certified_bounds(stats, bounds);
+    return bounds_of(bounds);
+}
+
+static json_t *certificate_json(const hlc_inspection *inspection) {
+    hlc_certificate_view view;
+    hlc_certificate_view_get(inspection, &view);
+    return json_pack("{s:s, s:o, s:o, s:o, s:{s:o, s:o, s:o}}", "about",
+                     "the fitted Gaussians, before fallback, filters and rounding: not prompts", "adapters",
+                     count_json(view.adapters), "mean", bounds_of(view.mean), "worst", bounds_of(view.worst), "seen",
+                     "1", hlc_cli_real_json(view.seen[0]), "3", hlc_cli_real_json(view.seen[1]), "samples",
+                     count_json(inspection->index->pool.miss_samples));
+}
+
 static json_t *adapter_json(const hlc_inspection *inspection, uint32_t i) {
     const hlf_index *index = inspection->index;
     hlc_adapter_view view;
@@ -221,6 +249,7 @@ static json_t *adapter_json(const hlc_inspection *inspection, uint32_t i) {
     json_object_set_new(out, "extras_dropped", json_boolean(record->flags & HLF_ADAPTER_EXTRAS_DROPPED));
     if (inspection->rivals) {
         json_object_set_new(out, "rivals", rivals_json(inspection, i));
+        json_object_set_new(out, "certificate", bounds_json(&view.stats));
     }
     if (inspection->one) {
         json_t *entries = json_array();
@@ -293,7 +322,8 @@ static bool put_pool(const hlc_inspection *inspection) {
 }
 
 int hlc_inspect_json(const hlc_program *program, const hlc_inspection *inspection) {
-    bool good = put_pool(inspection) && put_adapters(inspection) && put_modules(inspection);
+    bool good = put_pool(inspection) && put_adapters(inspection) && put_modules(inspection) &&
+                (!inspection->rivals || put(certificate_json(inspection), ",\n  \"certificate\": "));
     fputs("\n}\n", stdout);
     if (!good && !ferror(stdout)) {
         fprintf(stderr, "%s: out of memory\n", program->name);

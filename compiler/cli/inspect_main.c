@@ -12,7 +12,7 @@ static const hlc_program program = {
     "Show what a pool holds: its adapters, modules, statistics and sizes.\n"
     "\n"
     "      --adapter NAME         this adapter alone, with its modules\n"
-    "      --rivals               also the nearest rivals of each adapter, in pools that hold them\n"
+    "      --rivals               also who is confused with whom: nearest rivals, the certificate, misses that were seen\n"
     "      --json                 one JSON document on standard output\n"
     "  -q, --quiet                no progress (there is none)\n"
     "  -h, --help                 this text\n"

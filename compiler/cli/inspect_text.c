@@ -130,6 +130,20 @@ static void print_sizes(const hlc_inspection *inspection) {
            (double)totals->sources / (double)pool);
 }
 
+static void print_squeeze(const hlf_pool_record *pool) {
+    if (pool->energy > 0 || pool->max_rank) {
+        label("squeezed");
+        fputs("to", stdout);
+        if (pool->energy > 0) {
+            printf(" %.6g of the energy", pool->energy);
+        }
+        if (pool->max_rank) {
+            printf("%s rank %u at most", pool->energy > 0 ? "," : "", pool->max_rank);
+        }
+        putchar('\n');
+    }
+}
+
 static void print_pool(const hlc_inspection *inspection) {
     const hlf_index *index = inspection->index;
     const hlf_pool_record *pool = &index->pool;
@@ -153,6 +167,7 @@ static void print_pool(const hlc_inspection *inspection) {
     label("components");
     printf("%s: %llu rank-one, in %u pairs of an adapter and a module\n", hlc_decompose_name(pool->decompose),
            (unsigned long long)index->rocs, index->entries);
+    print_squeeze(pool);
     label("adapters");
     printf("%u: %u routable, %u calibrated; %u modules\n", index->adapters, inspection->totals.routable,
            pool->calibrated, index->modules);
@@ -165,16 +180,24 @@ static void print_pool(const hlc_inspection *inspection) {
 
 /* ---- Tables ---- */
 
-static void print_dtypes(unsigned dtypes, int columns) {
-    char text[24] = "";
+enum { DTYPES_TEXT = 24 };
+
+/* "f16,f32"; its length. */
+static size_t dtypes_text(unsigned dtypes, char text[DTYPES_TEXT]) {
     size_t used = 0;
+    text[0] = 0;
     for (unsigned d = HLF_DTYPE_F16; d <= HLF_DTYPE_F64; d++) {
         if (dtypes >> d & 1) {
-            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? "," : "",
+            used += (size_t)snprintf(text + used, DTYPES_TEXT - used, "%s%s", used ? "," : "",
                                      hlf_dtype_name((hlf_dtype)d));
         }
     }
-    printf(" %-*s", columns, used <= (size_t)columns ? text : "mixed");
+    return used;
+}
+
+static void print_dtypes(unsigned dtypes, int columns) {
+    char text[DTYPES_TEXT];
+    printf(" %-*s", columns, dtypes_text(dtypes, text) <= (size_t)columns ? text : "mixed");
 }
 
 static void print_adapters(const hlc_inspection *inspection) {
@@ -208,29 +231,6 @@ static void print_modules(const hlc_inspection *inspection) {
         print_name(index, module.name, NAME);
         printf(" %8llu %8llu %8u\n", (unsigned long long)module.d_in, (unsigned long long)module.d_out,
                module.adapters);
-    }
-}
-
-static void print_rivals(const hlc_inspection *inspection) {
-    enum { NAME = 34 };
-    const hlf_index *index = inspection->index;
-    printf("\n%-*s %-*s %9s\n", NAME, "ADAPTER", NAME, "RIVAL", "DISTANCE");
-    for (uint32_t i = inspection->first; i < inspection->end; i++) {
-        for (uint32_t place = 0; place < index->pool.rivals; place++) {
-            hlf_rival_record rival;
-            hlf_adapter_record own, other;
-            hlc_inspection_rival(inspection, i, place, &rival);
-            if (rival.adapter < index->adapters) {
-                hlf_index_adapter(index, i, &own);
-                hlf_index_adapter(index, rival.adapter, &other);
-                print_name(index, own.name, NAME);
-                putchar(' ');
-                print_name(index, other.name, NAME);
-                putchar(' ');
-                print_real(rival.distance, 9);
-                putchar('\n');
-            }
-        }
     }
 }
 
@@ -281,14 +281,22 @@ static void print_adapter(const hlc_inspection *inspection) {
     print_hex(record->content_sha256, HLF_SHA256_SIZE);
     printf("\n");
     label("components");
-    printf("%s%s: %llu rank-one, in %llu modules; rank %u; %llu parameters\n",
-           hlc_decompose_name(record->decomposition), record->flags & HLF_ADAPTER_SQUEEZED ? ", squeezed" : "",
+    printf("%s: %llu rank-one, in %llu modules; rank %u; %llu parameters\n", hlc_decompose_name(record->decomposition),
            (unsigned long long)record->rocs, (unsigned long long)record->entries, record->rank,
            (unsigned long long)record->parameters);
     label("stored");
     printf("%s, of %s: ratio ", hlc_cli_bytes_text(a, record->stored_size), hlc_cli_bytes_text(b, view.tensors));
     print_real((double)view.tensors / (double)record->stored_size, 0);
     puts(record->flags & HLF_ADAPTER_EXTRAS_DROPPED ? "; some tensors were left out" : "");
+    char source[DTYPES_TEXT], stored[DTYPES_TEXT];
+    dtypes_text(view.source_dtypes, source);
+    dtypes_text(view.stored_dtypes, stored);
+    label("types");
+    printf("%s, stored as %s\n", source, stored);
+    if (record->flags & HLF_ADAPTER_SQUEEZED) {
+        label("squeezed");
+        printf("relative error of a module at most %.4g\n", record->squeeze_error);
+    }
     if (record->flags & HLF_ADAPTER_CONDITIONAL) {
         label("threshold");
         printf("%.6g\n", record->threshold);
@@ -296,31 +304,51 @@ static void print_adapter(const hlc_inspection *inspection) {
     print_adapter_statistics(index, &view);
 }
 
-/* Stable and effective rank, and the share of the energy in the first ROC and in the first quarter of them. */
-static void print_entries(const hlc_inspection *inspection) {
-    enum { NAME = 34 };
-    const hlf_index *index = inspection->index;
+static void print_rank(const hlf_entry_record *entry) {
+    char text[24];
+    if (entry->flags & HLF_ENTRY_SQUEEZED) {
+        snprintf(text, sizeof text, "%u/%u", entry->rank, entry->source_rank);
+    } else {
+        snprintf(text, sizeof text, "%u", entry->rank);
+    }
+    printf(" %6s ", text);
+}
+
+static void print_entry(const hlc_inspection *inspection, const hlc_entry_view *entry, int columns) {
+    const hlf_entry_record *record = &entry->record;
+    const double reals[] = {entry->spectrum.stable_rank, entry->spectrum.effective_rank};
     char size[HLC_BYTES_TEXT];
+    print_name(inspection->index, entry->module.name, (size_t)columns);
+    print_rank(record);
+    print_real(record->flags & HLF_ENTRY_SQUEEZED ? record->squeeze_error : record->scale, 6);
+    printf(" %7s", hlc_cli_bytes_text(size, entry->bytes[0] + entry->bytes[1] + entry->bytes[2]));
+    for (size_t i = 0; i < 2; i++) {
+        putchar(' ');
+        print_real(reals[i], 6);
+    }
+    putchar(' ');
+    if (isfinite(entry->spectrum.entropy)) {
+        printf("%5.2f", entry->spectrum.entropy);
+    } else {
+        printf("%5s", "-");
+    }
+    putchar(' ');
+    print_share(hlc_energy_share(inspection->importance, record->rank, 1), 5);
+    putchar('\n');
+}
+
+/* Rank, of squeezed ones also as trained with the error in place of the scale; stable rank, effective rank and entropy
+ * of the importances, and the share of the energy in the first component. */
+static void print_entries(const hlc_inspection *inspection) {
+    enum { NAME = 32 };
     hlf_adapter_record adapter;
-    hlf_index_adapter(index, inspection->first, &adapter);
-    printf("\n%-*s %4s %6s %-5s %7s %6s %6s %5s\n", NAME, "MODULE", "RANK", "SCALE", "TYPES", "STORED", "STABLE", "EFF",
-           "1st %");
+    hlf_index_adapter(inspection->index, inspection->first, &adapter);
+    printf("\n%-*s %6s %6s %7s %6s %6s %5s %5s\n", NAME, "MODULE", "RANK",
+           adapter.flags & HLF_ADAPTER_SQUEEZED ? "ERROR" : "SCALE", "STORED", "STABLE", "EFF", "ENTR", "1st %");
     for (uint64_t i = 0; i < adapter.entries; i++) {
         hlc_entry_view entry;
         hlc_entry_view_get(inspection, (uint32_t)(adapter.first_entry + i), &entry);
-        const hlf_entry_record *record = &entry.record;
-        print_name(index, entry.module.name, NAME);
-        printf(" %4u", record->rank);
-        putchar(' ');
-        print_real(record->scale, 6);
-        print_dtypes(1u << record->source_dtype_a | 1u << record->source_dtype_b, 5);
-        printf(" %7s ", hlc_cli_bytes_text(size, entry.bytes[0] + entry.bytes[1] + entry.bytes[2]));
-        print_real(entry.spectrum.stable_rank, 6);
-        putchar(' ');
-        print_real(entry.spectrum.effective_rank, 6);
-        putchar(' ');
-        print_share(hlc_energy_share(inspection->importance, record->rank, 1), 5);
-        putchar('\n');
+        print_entry(inspection, &entry, NAME);
     }
 }
 
@@ -334,6 +362,6 @@ void hlc_inspect_print(const hlc_inspection *inspection) {
         print_modules(inspection);
     }
     if (inspection->rivals) {
-        print_rivals(inspection);
+        hlc_inspect_print_rivals(inspection);
     }
 }

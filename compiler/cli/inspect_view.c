@@ -1,5 +1,6 @@
 #include "compiler/cli/inspect.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,43 @@ void hlc_inspection_rival(const hlc_inspection *inspection, uint32_t adapter, ui
     const hlf_index *index = inspection->index;
     const uint64_t at = (uint64_t)adapter * index->pool.rivals + place;
     hlf_rival_decode(out, hlf_index_section(index, HLF_SECTION_RIVALS) + at * HLF_RIVAL_RECORD);
+}
+
+const uint32_t hlc_certified_k[HLC_CERTIFIED] = {1, 3, 8};
+
+void hlc_certified_bounds(const hlf_stats_record *stats, double bounds[HLC_CERTIFIED]) {
+    for (size_t i = 0; i < HLC_CERTIFIED; i++) {
+        bounds[i] = isnan(stats->confusion) ? NAN : fmin(1, stats->confusion / hlc_certified_k[i]);
+    }
+}
+
+void hlc_certificate_view_get(const hlc_inspection *inspection, hlc_certificate_view *out) {
+    const hlf_pool_record *pool = &inspection->index->pool;
+    double samples = 0;
+    *out = (hlc_certificate_view){.seen = {NAN, NAN, NAN}};
+    for (uint32_t i = 0; i < inspection->index->adapters; i++) {
+        hlf_stats_record stats;
+        double bounds[HLC_CERTIFIED];
+        hlf_index_stats(inspection->index, i, &stats);
+        hlc_certified_bounds(&stats, bounds);
+        if (isnan(bounds[0])) {
+            continue;
+        }
+        out->adapters++;
+        samples += stats.m;
+        for (size_t k = 0; k < HLC_CERTIFIED; k++) {
+            out->mean[k] += stats.m * bounds[k];
+            out->worst[k] = fmax(out->worst[k], bounds[k]);
+        }
+    }
+    for (size_t k = 0; k < HLC_CERTIFIED; k++) {
+        out->mean[k] = samples > 0 ? out->mean[k] / samples : NAN;
+        out->worst[k] = samples > 0 ? out->worst[k] : NAN;
+    }
+    if (pool->miss_samples) {
+        out->seen[0] = pool->miss_first;
+        out->seen[1] = pool->miss_third;
+    }
 }
 
 #define NAME_OF(names, number) ((number) < sizeof(names) / sizeof((names)[0]) ? (names)[number] : "?")

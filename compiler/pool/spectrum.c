@@ -22,7 +22,7 @@ static double entropy_of(const float *importance, size_t n) {
 }
 
 hlc_spectrum hlc_spectrum_of(const float *importance, size_t n) {
-    hlc_spectrum out = {energy_of(importance, n), NAN, NAN};
+    hlc_spectrum out = {energy_of(importance, n), NAN, NAN, NAN};
     double largest = 0;
     for (size_t i = 0; i < n; i++) {
         largest = importance[i] > largest ? importance[i] : largest;
@@ -31,7 +31,8 @@ hlc_spectrum hlc_spectrum_of(const float *importance, size_t n) {
         out.energy = NAN;
     } else if (largest > 0) {
         out.stable_rank = out.energy / (largest * largest);
-        out.effective_rank = exp(entropy_of(importance, n));
+        out.entropy = fmax(0, entropy_of(importance, n)); /* rounding can leave it just below */
+        out.effective_rank = exp(out.entropy);
     }
     return out;
 }

@@ -8,7 +8,8 @@
 typedef struct hlc_spectrum {
     double energy;         /* sum of squares: |s B A|_F^2 where the components are those of the SVD */
     double stable_rank;    /* sum of squares over the largest square */
-    double effective_rank; /* exp of the entropy of the values scaled to sum 1 (Roy and Vetterli, EUSIPCO 2007) */
+    double entropy;        /* of the values scaled to sum 1, in nats */
+    double effective_rank; /* its exponential (Roy and Vetterli, EUSIPCO 2007) */
 } hlc_spectrum;
 
 /* importance: n values >= 0, in any order. */

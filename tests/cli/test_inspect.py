@@ -106,7 +106,8 @@ def test_a_pool_without_statistics(adapters, tmp_path):
 def spectrum(importance):
     square = importance**2
     shares = importance / importance.sum()
-    return square.sum(), square.sum() / square.max(), np.exp(-(shares * np.log(shares)).sum())
+    entropy = -(shares * np.log(shares)).sum()
+    return square.sum(), square.sum() / square.max(), entropy, np.exp(entropy)
 
 
 def test_one_adapter_and_its_spectra(example_pool_path):
@@ -121,8 +122,8 @@ def test_one_adapter_and_its_spectra(example_pool_path):
         assert entry["rank"] == entry["source_rank"] == module.rank and entry["scale"] == module.scale
         values = np.linalg.svd(module.delta(), compute_uv=False)[:module.rank]
         ours = entry["spectrum"]
-        assert np.allclose((ours["energy"], ours["stable_rank"], ours["effective_rank"]), spectrum(values), rtol=1e-6,
-                           atol=0)
+        assert np.allclose([ours[key] for key in ("energy", "stable_rank", "entropy", "effective_rank")],
+                           spectrum(values), rtol=1e-6, atol=0)
         ks = [k for k, _ in ours["share_of_first"]]
         assert ks[0] == 1 and ks[-1] == module.rank and ks == sorted(set(ks))
         for k, share in ours["share_of_first"]:
@@ -168,6 +169,46 @@ def test_rivals_are_those_of_the_pool(pool):
             assert shown["statistics"]["confusion"] == read.stats[i]["confusion"] > 0
 
 
+def test_the_certificate_beside_what_was_seen(example_pool_path):
+    document, read = programs.inspect(example_pool_path, "--rivals"), Pool(example_pool_path)
+    bounds = np.minimum(1, read.stats["confusion"][:, None] / [1, 3, 8])
+    for shown, own in zip(document["adapters"], bounds):
+        assert list(shown["certificate"].values()) == own.tolist() and list(shown["certificate"]) == ["1", "3", "8"]
+    told = document["certificate"]
+    assert list(told["worst"].values()) == bounds.max(0).tolist() and told["adapters"] == len(bounds)
+    assert list(told["mean"].values()) == pytest.approx(np.average(bounds, axis=0, weights=read.stats["m"]), rel=1e-12)
+    assert told["seen"] == {"1": read.pool["miss_first"], "3": read.pool["miss_third"], "samples": 160}
+    assert "certificate" not in programs.inspect(example_pool_path)
+    text = run("hilora-inspect", "--rivals", "--adapter", "sql", example_pool_path).expect(0).stdout
+    lines = text[text.index("ADAPTER, nearest"):].splitlines()
+    assert lines[1].split() == ["sql", *(f"{bound:.3g}" for bound in bounds[-1])]
+    nearest, distance = read.rivals_of(7)[0]
+    assert lines[2].split() == [read.string(read.adapters[nearest]["name"]).decode(), f"{distance:.4g}",
+                                f"{np.exp(-distance):.3g}"]
+    assert "statement about the model" in text and "seen" in text and " 0.025 " in text
+
+
+def test_bounds_that_were_not_computed(pool, tmp_path):
+    """As in pools of more than 4,000 adapters."""
+    with changed(pool, tmp_path / "p.hlp") as changing:
+        changing.table("stats")["confusion"] = np.nan
+    document = programs.inspect(tmp_path / "p.hlp", "--rivals")
+    assert document["certificate"]["adapters"] == 0 and document["certificate"]["mean"]["1"] is None
+    assert document["adapters"][0]["certificate"] == {"1": None, "3": None, "8": None}
+    assert run("hilora-inspect", "--rivals", tmp_path / "p.hlp").expect(0)
+
+
+def test_squeezed_adapters(tmp_path):
+    pool = programs.compile_pool(tmp_path / "p.hlp", "--energy", "0.9", *example_adapters())
+    document = programs.inspect(pool, "--adapter", "sql")
+    assert document["energy"] == 0.9 and document["max_rank"] is None
+    text = run("hilora-inspect", "--adapter", "sql", pool).expect(0).stdout
+    assert "to 0.9 of the energy" in text and "relative error of a module at most" in text and "ERROR" in text and max(map(len, text.splitlines()[1:])) <= 80
+    for entry in document["adapters"][0]["entries"]:
+        [line] = [line for line in text.splitlines() if line.startswith(entry["module"])]
+        assert line.split()[1:3] == [f"{entry['rank']}/{entry['source_rank']}", f"{entry['squeeze_error']:.4g}"]
+
+
 def test_a_pool_of_one_has_no_rivals(adapters, tmp_path):
     pool = programs.compile_pool(tmp_path / "p.hlp", adapters[0])
     assert Pool(pool).stats[0]["confusion"] == 0
@@ -199,8 +240,10 @@ def test_text_fits_80_columns(example_pool_path, tmp_path):
     long = {"x" * 120: pair(rng, 2, 10, 8), "y" * 30 + "ü" * 60: pair(rng, 2, 10, 8)}
     folder = write_adapter(tmp_path / ("a-name-" * 20), Adapter(long, samples(rng)))
     pool = programs.compile_pool(tmp_path / "p.hlp", "--prefix", "a long instruction " * 20, folder)
+    twin = write_adapter(tmp_path / ("b-name-" * 20), Adapter(long, samples(rng)))
+    two = programs.compile_pool(tmp_path / "two.hlp", folder, twin)
     for args in ([example_pool_path], ["--adapter", "sql", example_pool_path], [pool],
-                 ["--adapter", folder.name, pool]):
+                 ["--adapter", folder.name, pool], ["--rivals", example_pool_path], ["--rivals", two]):
         lines = run("hilora-inspect", *args).expect(0).stdout.splitlines()
         assert max(len(line) for line in lines[1:]) <= 80
         assert len(lines) > 15
