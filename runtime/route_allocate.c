@@ -44,35 +44,21 @@ static void deal_proportional(hlr_row *row, uint64_t budget, uint64_t stakes, bo
     }
 }
 
-/* The first of n running sums, ascending, that exceeds `at`; the last one does. */
-static size_t find_stake(const hlr_ranked *sums, size_t n, double at) {
-    size_t low = 0, high = n - 1;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (sums[middle].key > at) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    return low;
-}
-
-/* Running sums of the stakes, below 2^32 and so exact as keys, and one search in them per draw. */
+/* Each draw finds its candidate in one step: there are at most 256 stakes, or one per candidate. */
 static void deal_multinomial(hlr_row *row, uint64_t budget, uint64_t stakes, bool all_zero, uint64_t *random) {
-    uint64_t sum = 0;
+    uint32_t owners[WHOLE];
     size_t n = 0;
     for (size_t i = 0; i < row->count; i++) {
         hlr_candidate *c = &row->candidates[i];
-        if (!c->capped) {
-            c->rocs = 0;
-            sum += stake(c, all_zero);
-            row->ranked[n++] = (hlr_ranked){(double)sum, c->adapter, (uint32_t)i};
+        for (uint64_t s = c->capped ? 0 : stake(c, all_zero); s > 0; s--) {
+            *(all_zero ? &row->ranked[n].place : &owners[n]) = (uint32_t)i;
+            n++;
         }
+        c->rocs = c->capped ? c->rocs : 0;
     }
     for (uint64_t drawn = 0; drawn < budget; drawn++) {
-        const double at = (double)random_below(random, stakes);
-        row->candidates[row->ranked[find_stake(row->ranked, n, at)].place].rocs++;
+        const uint64_t at = random_below(random, stakes);
+        row->candidates[all_zero ? row->ranked[at].place : owners[at]].rocs++;
     }
 }
 

@@ -52,7 +52,7 @@ typedef struct hlr_row {
 void hlr_row_select(hlr_row *row);
 /* Weights in 256ths; a candidate whose weight rounds to 0 leaves. Needs candidates' densities where the rule does. */
 void hlr_row_weigh(hlr_row *row);
-/* Budget, ROCs, candidates without a ROC leave, final weights. */
+/* Budget, ROCs, candidates without a ROC leave, final weights. The sum of the parts is at most 256. */
 void hlr_row_allocate(hlr_row *row);
 
 /* Candidates of an explicit selection by share, ties to the lower. scratch: n elements. */

@@ -9,7 +9,9 @@ mu (d), the basis U (q x d, rows u_j), singular values sv (q), m samples, rho, l
 Sigma_i) in nats; s_i = L_i / d.
 """
 
+import bisect
 import hashlib
+import itertools
 import math
 import struct
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ class Adapter:
     mean: np.ndarray | None = None  # float32, padded with zeros to a multiple of 16
     basis: np.ndarray | None = None  # float32, q rows padded likewise
     sv: np.ndarray | None = None  # float64
+    quantiles: tuple | None = None  # of its own leave-one-out values; None: not calibrated
 
 
 @dataclass
@@ -130,6 +133,19 @@ def quantile(quantiles, level):
     return quantiles[k] + part * (quantiles[k + 1] - quantiles[k])
 
 
+def position(quantiles, value):
+    """Where a value lies among quantiles, 0 to 0.5; NaN for one that is not known."""
+    if quantiles is None or math.isnan(value):
+        return math.nan
+    if not value > quantiles[0]:
+        return 0.0
+    for k in range(1, len(quantiles)):
+        if value < quantiles[k]:
+            part = (value - quantiles[k - 1]) / (quantiles[k] - quantiles[k - 1])
+            return QUANTILE_LEVELS[k - 1] + part * (QUANTILE_LEVELS[k] - QUANTILE_LEVELS[k - 1])
+    return 0.5
+
+
 def softmax(values, divisor):
     """Over a list, summed in its order."""
     top = max(values)
@@ -184,13 +200,9 @@ class SplitMix64:
 def draw(whole, stakes, random):
     """`whole` draws with probabilities in proportion to integer stakes."""
     counts = [0] * len(stakes)
+    sums = list(itertools.accumulate(stakes))
     for _ in range(whole):
-        at = random.below(sum(stakes))
-        k = 0
-        while at >= stakes[k]:
-            at -= stakes[k]
-            k += 1
-        counts[k] += 1
+        counts[bisect.bisect_right(sums, random.below(sums[-1]))] += 1  # the first sum that exceeds the number
     return counts
 
 
@@ -274,6 +286,31 @@ def scaled(weights):
     return [w / total for w in weights]
 
 
+CHOSEN, DENIED, UNROUTABLE, CONDITION, NOT_SELECTED, UNFAMILIAR, NO_WEIGHT, NO_ROC = range(8)
+
+
+def fates_of(pool, select, scored, allowed, order, thresholds, outcome, keys):
+    """For every adapter: fate, place among the ranked or -1, L, its position, threshold and cosine.
+
+    scored: L by adapter; allowed: what the lists leave; order: the ranked, best first; outcome: fate by adapter from the
+    candidates on."""
+    places = {i: place for place, i in enumerate(order)}
+    fates = []
+    for i, adapter in enumerate(pool.adapters):
+        if i not in allowed:
+            fate = DENIED
+        elif i in places:
+            fate = outcome.get(i, NOT_SELECTED)
+        elif select == "explicit":
+            fate = CONDITION if i in scored else NOT_SELECTED
+        else:
+            fate = CONDITION if adapter.routable else UNROUTABLE
+        L = scored.get(i, math.nan)
+        least = -math.inf if thresholds[i] is None else thresholds[i]
+        fates.append([fate, places.get(i, -1), L, position(adapter.quantiles, L), least, keys.get(i, math.nan)])
+    return fates
+
+
 def route(pool, z, options):
     """The route of one prompt. options: the keys of pool.defaults, and select, fallback, weights, allocate,
     temperature, allow, deny, adapters, adapter_weights, conditional, thresholds, seed, rows; what is absent is the
@@ -282,6 +319,7 @@ def route(pool, z, options):
     select = o.get("select", "posterior")
     ids = allowed_by_lists(pool, o)
     thresholds = thresholds_of(pool, o)
+    allowed, cosines = set(ids), {}
 
     # Who may become a candidate at all.
     if select == "explicit":
@@ -324,14 +362,17 @@ def route(pool, z, options):
         masses = np.add.accumulate([exp((L[i] - top) / o["temperature"]) for i in order]) if order else []
         wanted = next((n + 1 for n, mass in enumerate(masses) if mass >= o["p"] * masses[-1]), 0)
     elif select == "cosine":
-        keys = {i: cosine(pool.adapters[i], z) for i in ids}
+        cosines = {i: cosine(adapters[i], z) for i in L}
+        keys = cosines
         wanted = o["k"]
     elif select == "explicit":
         keys = given
         wanted = len(ids)
     else:
         wanted = o["k"]
-    C = best(keys, ids, min(wanted, o["max_adapters"]))
+    order = best(keys, ids, len(ids))
+    C = order[: min(wanted, o["max_adapters"])]
+    outcome = dict.fromkeys(ids, UNFAMILIAR) if fallback == "base" else dict.fromkeys(C, CHOSEN)
 
     # Weights in 256ths.
     implied = {"paper": "sum", "cosine": "mean", "explicit": None}
@@ -347,6 +388,7 @@ def route(pool, z, options):
             shares = softmax([s[i] for i in C], 1.0)
         parts = round_shares(shares, C)
         if weights != "sum":
+            outcome.update((i, NO_WEIGHT) for i, n in zip(C, parts) if not n)
             C, parts = zip(*[(i, n) for i, n in zip(C, parts) if n])
 
     # Budget and ROCs.
@@ -354,6 +396,7 @@ def route(pool, z, options):
     budget = max(len(C), int(o["gamma"] * float(sum(ranks)) + 0.5))
     rocs = deal(min(budget, sum(ranks)), parts, ranks, C, o.get("allocate"), o.get("seed", 0)) if C else []
     items = [[i, r, n] for i, r, n in zip(C, rocs, parts) if r] if C else []
+    outcome.update((i, NO_ROC) for i, r in zip(C, rocs) if not r)
     if weights == "sum":
         items = [[i, r, 256] for i, r, n in items]
     elif len(items) < len(C):
@@ -365,5 +408,9 @@ def route(pool, z, options):
         "threshold": threshold,
         "budget": budget,
         "wanted": min(wanted, len(ids)),
+        "allowed": len(ids),
+        "best": top,
+        "best_position": position(pool.quantiles, top if math.isfinite(top) else math.nan),
+        "fates": fates_of(pool, select, L, allowed, order, thresholds, outcome, cosines),
         "digest": digest(pool, items, o["gate"], o["variance_norm"], o.get("rows", 1)).hex(),
     }

@@ -10,40 +10,11 @@ from decimal import Decimal, getcontext
 import numpy as np
 import pytest
 
-import hlp_reader
 import programs
 import routing_reference as reference
+from routing import ARGUMENT, INPUT, OK, UNSUPPORTED, difference, read_pool
 
 POOLS, CASES_PER_POOL = 400, 8
-CONDITIONAL, ROUTABLE, SQUEEZED = 16, 1, 4
-OK, ARGUMENT, INPUT, UNSUPPORTED = 0, 1, 2, 3
-
-
-def read_adapter(file, i):
-    record, stats = file.adapters[i], file.stats[i]
-    flags, padding = int(record["flags"]), int(file.pool["stride"]) - int(file.pool["dim"])
-    mean, basis, singular, _ = file.statistics(i)
-    return reference.Adapter(
-        rank=int(record["rank"]), content=record["content_sha256"].tobytes(),
-        decomposition=2 if flags & SQUEEZED else int(record["decomposition"]),
-        routable=bool(flags & ROUTABLE), threshold=float(record["threshold"]) if flags & CONDITIONAL else None,
-        m=int(stats["m"]), rho=float(stats["rho"]), lam=float(stats["lambda"]), log_norm=float(stats["log_norm"]),
-        mean=np.pad(mean, (0, padding)), basis=np.pad(basis, ((0, 0), (0, padding))), sv=singular)
-
-
-def read_pool(path):
-    """A pool as the reference wants it, through the reader that knows FORMAT.md alone."""
-    file = hlp_reader.Pool(path)
-    record, dim = file.pool, int(file.pool["dim"])
-    return reference.Pool(
-        adapters=[read_adapter(file, i) for i in range(len(file.adapters))], dim=dim,
-        normalized=record["normalized"] == 1,
-        whiten=file.section(14).reshape(dim, dim) if record["whitening"] else None,
-        quantiles=tuple(map(float, record["quantiles"])) if record["calibrated"] else None,
-        temperature=float(record["temperature"]),
-        defaults=dict(k=int(record["top_k"]), wide_k=int(record["wide_k"]), max_adapters=int(record["max_adapters"]),
-                      gamma=float(record["gamma"]), p=float(record["nucleus_p"]), familiar=float(record["familiar"]),
-                      gate=int(record["gate"]) + 1, variance_norm=int(record["variance_norm"])))
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3])
@@ -57,26 +28,8 @@ def cases(request, tmp_path_factory):
         return [(pools[case["pool"]], case) for case in map(json.loads, lines)]
 
 
-def same(a, b):
-    return a == b or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b))
-
-
-def difference(got, expected):
-    """The first key in which the library's answer differs from the reference's."""
-    for key in ("familiar", "threshold", "wanted", "budget", "digest"):
-        if not same(got[key], expected[key]):
-            return key
-    if len(got["route"]) != len(expected["route"]):
-        return "length"
-    for a, b in zip(got["route"], expected["route"]):
-        for key in b:
-            if not same(a[key], b[key]):
-                return key
-    return None
-
-
 def test_every_decision_is_the_reference_s(cases):
-    seen, wrong = Counter(), []
+    seen, fates, wrong = Counter(), Counter(), []
     for pool, case in cases:
         z = None if case["z"] is None else np.array(case["z"], dtype=np.float32)
         try:
@@ -91,12 +44,15 @@ def test_every_decision_is_the_reference_s(cases):
         seen["unfamiliar"] += not expected["familiar"]
         seen["empty"] += not expected["route"]
         seen["conditional"] += "conditional" in case["options"]
+        seen["explained"] += "fates" in case
+        fates.update(fate[0] for fate in case.get("fates", ()))
         if key:
             wrong.append((key, case, expected))
     assert not wrong, f"{len(wrong)} of {len(cases)} differ; the first: {wrong[0]}"
     selections = ("posterior", "paper", "calibrated", "nucleus", "top-k", "cosine", "explicit")
     assert min(seen[k] for k in selections) > 100, seen
-    assert min(seen[k] for k in ("refused", "unfamiliar", "empty", "conditional")) > 20, seen
+    assert min(seen[k] for k in ("refused", "unfamiliar", "empty", "conditional", "explained")) > 20, seen
+    assert min(fates[fate] for fate in range(8)) > 10, fates
 
 
 def test_cases_hold_ties(cases):

@@ -74,10 +74,22 @@ void hlt_fill(void *dst, int dtype, int grid, size_t n, uint64_t seed, uint32_t 
     }
 }
 
+/* Whole numbers from -2 to 2, half of them 0. */
+static void fill_coarse(uint8_t *dst, hlf_dtype dtype, size_t n, hlt_rng rng) {
+    for (size_t i = 0; i < n; i++) {
+        const double value = hlt_chance(&rng, 0.5) ? 0 : (double)hlt_between(&rng, 0, 4) - 2;
+        hlf_convert(dst + i * hlf_dtype_size(dtype), dtype, &value, HLF_DTYPE_F64, 1);
+    }
+}
+
 static uint32_t add_chunk(builder *b, hlf_dtype dtype, size_t n, uint32_t adapter, uint32_t module, int side) {
     const size_t width = hlf_dtype_size(dtype), bytes = n * width;
     uint8_t *plain = checked(malloc(bytes));
-    hlt_fill(plain, (int)dtype, (int)dtype, n, b->spec->seed, adapter, module, side);
+    if (b->spec->coarse && side != HLF_SIDE_GAUGE) {
+        fill_coarse(plain, dtype, n, hlt_rng_for(b->spec->seed, adapter, module, (uint64_t)side));
+    } else {
+        hlt_fill(plain, (int)dtype, (int)dtype, n, b->spec->seed, adapter, module, side);
+    }
     hlf_chunk_record chunk = {.filter_mask = b->spec->zstd ? HLF_CHUNK_CODED : HLF_CHUNK_RAW};
     if (b->spec->zstd) {
         uint8_t *planes = checked(malloc(bytes));

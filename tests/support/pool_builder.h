@@ -38,6 +38,7 @@ typedef struct hlt_pool_spec {
     uint32_t rivals;     /* places per adapter */
     uint32_t gate;       /* the pool's default, 0 to 2 */
     double temperature;  /* 0: made up */
+    bool coarse;         /* weights are small whole numbers, so that equal magnitudes and zero rows are common */
 } hlt_pool_spec;
 
 typedef struct hlt_pool {

@@ -13,6 +13,7 @@
 
 #include "tests/support/pool_builder.h"
 #include "tests/support/random.h"
+#include "tests/support/route_json.h"
 
 enum { MAX_ADAPTERS = 40, MAX_DIM = 24 };
 
@@ -138,6 +139,7 @@ static void random_request(hlt_rng *rng, const hlt_pool_spec *spec, const hlt_po
     o->temperature = pick(rng, temperatures, 5, 0.1, 50);
     o->familiar = pick(rng, levels, 7, 0.001, 0.5);
     o->seed = hlt_next(rng);
+    o->keep_all = hlt_chance(rng, 0.3);
     r->has_embedding = true;
     if (hlt_chance(rng, 0.3)) {
         o->allow = r->allow;
@@ -165,16 +167,6 @@ static void random_request(hlt_rng *rng, const hlt_pool_spec *spec, const hlt_po
 
 /* ---- JSON ---- */
 
-static void put_number(FILE *out, double value) {
-    if (isnan(value)) {
-        fputs("NaN", out);
-    } else if (isinf(value)) {
-        fputs(value < 0 ? "-Infinity" : "Infinity", out);
-    } else {
-        fprintf(out, "%.17g", value);
-    }
-}
-
 static void put_positions(FILE *out, const char *key, const uint32_t *list, size_t n) {
     fprintf(out, ", \"%s\": [", key);
     for (size_t i = 0; i < n; i++) {
@@ -186,7 +178,7 @@ static void put_positions(FILE *out, const char *key, const uint32_t *list, size
 static void put_number_option(FILE *out, const char *key, double value) {
     if (value != 0) {
         fprintf(out, ", \"%s\": ", key);
-        put_number(out, value);
+        hlt_put_number(out, value);
     }
 }
 
@@ -217,7 +209,7 @@ static void put_options(FILE *out, const hl_route_options *o) {
     put_number_option(out, "temperature", o->temperature);
     if (o->familiar != 0) {
         fputs(", \"familiar\": ", out);
-        put_number(out, o->familiar == HL_FAMILIAR_LOWEST ? 0 : o->familiar);
+        hlt_put_number(out, o->familiar == HL_FAMILIAR_LOWEST ? 0 : o->familiar);
     }
     if (o->variance_norm) {
         fprintf(out, ", \"variance_norm\": %d", o->variance_norm == HL_SWITCH_ON);
@@ -233,7 +225,7 @@ static void put_options(FILE *out, const hl_route_options *o) {
         fputs(", \"adapter_weights\": [", out);
         for (size_t i = 0; i < o->adapter_count; i++) {
             fputs(i ? ", " : "", out);
-            put_number(out, o->adapter_weights[i]);
+            hlt_put_number(out, o->adapter_weights[i]);
         }
         fputs("]", out);
     }
@@ -242,45 +234,18 @@ static void put_options(FILE *out, const hl_route_options *o) {
         fputs(", \"thresholds\": [", out);
         for (size_t i = 0; i < o->conditional_count; i++) {
             fputs(i ? ", " : "", out);
-            put_number(out, o->thresholds[i]);
+            hlt_put_number(out, o->thresholds[i]);
         }
         fputs("]", out);
     }
     fputs("}", out);
 }
 
-static void put_route(FILE *out, const hl_route *route) {
-    hl_route_view view = {.struct_size = sizeof view};
-    if (hl_route_info(route, &view) != HL_OK) {
-        abort();
-    }
-    fprintf(out, ", \"familiar\": %s, \"budget\": %" PRIu64 ", \"wanted\": %" PRIu32 ", \"digest\": \"",
-            view.familiar ? "true" : "false", view.budget, view.wanted);
-    for (int i = 0; i < 16; i++) {
-        fprintf(out, "%02x", view.digest[i]);
-    }
-    fputs("\", \"threshold\": ", out);
-    put_number(out, view.threshold);
-    fputs(", \"route\": [", out);
-    for (uint32_t i = 0; i < view.count; i++) {
-        hl_route_item item = {.struct_size = sizeof item};
-        if (hl_route_item_at(route, i, &item) != HL_OK) {
-            abort();
-        }
-        fprintf(out,
-                "%s{\"adapter\": %" PRIu32 ", \"rocs\": %" PRIu32 ", \"weight_256\": %" PRIu32 ", \"log_likelihood\": ",
-                i ? ", " : "", item.adapter, item.rocs, item.weight_256);
-        put_number(out, item.log_likelihood);
-        fputs("}", out);
-    }
-    fputs("]", out);
-}
-
 static void put_case(FILE *out, const hl_pool *pool, uint32_t pool_number, uint32_t dim, const request *r) {
     fprintf(out, "{\"pool\": %" PRIu32 ", \"z\": ", pool_number);
     for (uint32_t i = 0; r->has_embedding && i < dim; i++) {
         fputs(i ? ", " : "[", out);
-        put_number(out, (double)r->z[i]);
+        hlt_put_number(out, (double)r->z[i]);
     }
     fputs(r->has_embedding ? "], \"options\": " : "null, \"options\": ", out);
     put_options(out, &r->options);
@@ -291,7 +256,7 @@ static void put_case(FILE *out, const hl_pool *pool, uint32_t pool_number, uint3
         hl_route_compute(pool, r->has_embedding ? r->z : NULL, r->has_embedding ? dim : 0, &r->options, &route, &diag);
     fprintf(out, ", \"status\": %d, \"message\": \"%s\"", (int)status, diag.message);
     if (status == HL_OK) {
-        put_route(out, route);
+        hlt_put_route(out, route);
         hl_route_free(route);
     }
     fputs("}\n", out);

@@ -176,8 +176,11 @@ START_TEST(every_allocation_keeps_its_promises) {
         uint32_t ranks[MAX], parts[MAX], n = hlt_between(&rng, 1, MAX), ranks_sum = 0;
         for (uint32_t i = 0; i < n; i++) {
             ranks[i] = hlt_between(&rng, 1, 16);
-            parts[i] = hlt_between(&rng, 1, 40);
+            parts[i] = 1;
             ranks_sum += ranks[i];
+        }
+        for (uint32_t left = 256 - n; left > 0; left--) {
+            parts[hlt_between(&rng, 0, hlt_between(&rng, 0, n - 1))]++;
         }
         bench b;
         make_row(&b, n, ranks, parts, hlt_uniform(&rng) * 0.999 + 0.001, (hl_allocate)hlt_between(&rng, 1, 2));
