@@ -7,10 +7,8 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from routing import ARGUMENT, INPUT, OK, UNSUPPORTED, ask, disagreement, make_pool, read_pool, tool
+from routing import ARGUMENT, INPUT, OK, UNSUPPORTED, ask, disagreement, make_pool, read_pool
 import routing_reference as reference
-
-pytestmark = pytest.mark.skipif(not tool("route_ask").exists(), reason="the support programs are not built")
 
 COMMON = dict(modules=2, max_width=3, min_samples=3, max_samples=8, dim=6, max_rank=9, adapters=9)
 KINDS = {
