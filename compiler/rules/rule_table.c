@@ -3,7 +3,7 @@
 #include <string.h>
 
 const hlc_rule hlc_rules[] = {
-    {"HL0011", HLC_FAULT_UNUSED_EXCEPTION, HLC_WARNING, false, "an exception of the rules file matches no finding",
+    {"HL0011", HLC_FAULT_UNUSED_EXCEPTION, HLC_NOTE, false, "an exception of the rules file matches no finding",
      "take the exception out of the rules file", {{0}}},
     {"HL0012", HLC_FAULT_EXPIRED_EXCEPTION, HLC_WARNING, false, "an exception of the rules file has expired and is not applied",
      "mend what it excused, or give it a new date", {{0}}},
@@ -46,7 +46,7 @@ const hlc_rule hlc_rules[] = {
      "look whether it changes the update; if not, take it out", {{0}}},
     {"HL0210", HLC_FAULT_COVERAGE, HLC_WARNING, false, "the modules of the file are not those that the configuration names",
      "look whether weights and configuration belong together", {{0}}},
-    {"HL0211", HLC_FAULT_RSLORA, HLC_WARNING, false,
+    {"HL0211", HLC_FAULT_RSLORA, HLC_NOTE, false,
      "rsLoRA's scale, which llama.cpp's converter reads as alpha / r and so applies too weakly",
      "serve it from a pool, or save it with use_rslora false and lora_alpha times the root of r", {{0}}},
     {"HL0212", HLC_FAULT_PATTERNS, HLC_NOTE, false,

@@ -9,11 +9,11 @@
 
 enum { HLC_RULE_THRESHOLDS = 2 };
 
-typedef struct hlc_threshold {
+typedef struct hlc_rule_threshold {
     const char *name; /* NULL: there is none */
     double value, least, most;
     const char *meaning;
-} hlc_threshold;
+} hlc_rule_threshold;
 
 typedef struct hlc_rule {
     const char *id; /* "HL0301" */
@@ -22,7 +22,7 @@ typedef struct hlc_rule {
     bool deep;             /* only --deep looks for it */
     const char *meaning;   /* one sentence, without a full stop */
     const char *remedy;    /* what to do, in general: likewise */
-    hlc_threshold thresholds[HLC_RULE_THRESHOLDS];
+    hlc_rule_threshold thresholds[HLC_RULE_THRESHOLDS];
 } hlc_rule;
 
 /* In the order of their ids. */

@@ -63,7 +63,7 @@ static void refuse(rules_reader *reader, const char *place, const char *format, 
 
 /* Names the unknown: "key 'x'" within what is being read. */
 static void refuse_key(rules_reader *reader, const char *within, const char *key, const char *known) {
-    char name[HLC_PLACE_SIZE], place[HLC_PLACE_SIZE + 64];
+    char name[HLC_PLACE_SIZE], place[2 * HLC_PLACE_SIZE + 4];
     hlc_place(name, "key", key, strlen(key));
     snprintf(place, sizeof place, "%s%s%s", within, within[0] ? ": " : "", name);
     refuse(reader, place, "the key is not known: %s", known);
@@ -71,7 +71,7 @@ static void refuse_key(rules_reader *reader, const char *within, const char *key
 
 /* HL0101 stands for the run's own failures, and keeps its severity. Answers hlc_rule_count() after a fault. */
 static size_t read_rule(rules_reader *reader, const char *within, const char *id) {
-    char name[HLC_PLACE_SIZE], place[HLC_PLACE_SIZE + 64];
+    char name[HLC_PLACE_SIZE], place[2 * HLC_PLACE_SIZE + 4];
     const size_t rule = hlc_rule_find(id);
     hlc_place(name, "rule", id, strlen(id));
     snprintf(place, sizeof place, "%s: %s", within, name);
@@ -106,7 +106,7 @@ static void read_threshold(rules_reader *reader, size_t rule, const char *name, 
     char place[HLC_PLACE_SIZE], known[128] = "";
     snprintf(place, sizeof place, "thresholds: rule '%s'", hlc_rules[rule].id);
     for (size_t k = 0; k < HLC_RULE_THRESHOLDS && hlc_rules[rule].thresholds[k].name; k++) {
-        const hlc_threshold *threshold = &hlc_rules[rule].thresholds[k];
+        const hlc_rule_threshold *threshold = &hlc_rules[rule].thresholds[k];
         const size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", k ? " or " : "it may be ", threshold->name);
         if (strcmp(threshold->name, name) != 0) {
