@@ -38,6 +38,7 @@ typedef struct hlc_compile_options {
     hlc_stats_options stats; /* threads is taken from below */
     bool allow_no_stats, drop_extras;
     hlc_mlx_alpha mlx_alpha;
+    hlc_expert_layout expert_layout; /* of fused experts, where an adapter does not say */
     const char *base, *encoder, *revision, *prefix; /* NULL: as the files say */
     int normalized;                                 /* 0 no, 1 yes, -1 as the files say */
     const hlc_threshold *thresholds;                /* each of another adapter */

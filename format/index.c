@@ -529,7 +529,8 @@ static hl_status check_entry(const open_context *c, uint32_t i, const hlf_adapte
     }
     const bool gauge = entry->flags & HLF_ENTRY_GAUGE, squeezed = entry->flags & HLF_ENTRY_SQUEEZED;
     if ((entry->flags & ~(uint32_t)HLF_ENTRY_FLAGS_KNOWN) || gauge != (entry->chunk_gauge != HLF_NONE) || (gauge && squeezed) ||
-        (gauge || squeezed) != (adapter->decomposition == 1) || (!squeezed && entry->rank != entry->source_rank)) {
+        (gauge || squeezed) != (adapter->decomposition == 1 || adapter->diagonals.stored > 0) ||
+        (squeezed && adapter->diagonals.stored > 0) || (!squeezed && entry->rank != entry->source_rank)) {
         return bad(c, HLF_SECTION_ENTRIES, i, "flags contradict the decomposition");
     }
     if (!squeezed && (!holds_source(entry->stored_dtype_a, entry->source_dtype_a) ||

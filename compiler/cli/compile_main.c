@@ -52,6 +52,9 @@ static const hlc_program program = {
     "      --drop-extras          leave out tensors that are no low-rank update, naming each\n"
     "      --mlx-alpha ignore|apply\n"
     "                             what to do with an alpha beside the scale of an MLX adapter\n"
+    "      --expert-layout rank-major|grouped\n"
+    "                             how lora_B of fused experts is packed, where an adapter does not say: rank-major as\n"
+    "                             PEFT does, or expert after expert\n"
     "\n"
     "      --threads N            default: the cores at hand; never changes a byte of the output\n"
     "      --json                 a report on standard output as one JSON document\n"
@@ -74,6 +77,7 @@ enum option_code {
     OPTION_DROP_EXTRAS,
     OPTION_MLX_ALPHA,
     OPTION_BASE_MODEL,
+    OPTION_EXPERT_LAYOUT,
     OPTION_BASE,
     OPTION_ENCODER,
     OPTION_REVISION,
@@ -97,6 +101,7 @@ static const struct option long_options[] = {{"output", required_argument, NULL,
                                              {"drop-extras", no_argument, NULL, OPTION_DROP_EXTRAS},
                                              {"mlx-alpha", required_argument, NULL, OPTION_MLX_ALPHA},
                                              {"base-model", required_argument, NULL, OPTION_BASE_MODEL},
+                                             {"expert-layout", required_argument, NULL, OPTION_EXPERT_LAYOUT},
                                              {"base", required_argument, NULL, OPTION_BASE},
                                              {"encoder", required_argument, NULL, OPTION_ENCODER},
                                              {"encoder-revision", required_argument, NULL, OPTION_REVISION},
@@ -149,6 +154,7 @@ static int apply_option(settings *s, int code) {
     static const char *const codecs[] = {"store", "zstd", NULL}, *const decompositions[] = {"raw", "svd", NULL};
     static const char *const whitenings[] = {"none", "pool", NULL}, *const answers[] = {"no", "yes", NULL};
     static const char *const alphas[] = {"ignore", "apply", NULL};
+    static const char *const layouts[] = {"rank-major", "grouped", NULL};
     hlc_compile_options *compile = &s->compile;
     int choice = 0, status = -1;
     uint64_t count;
@@ -195,6 +201,10 @@ static int apply_option(settings *s, int code) {
     case OPTION_MLX_ALPHA:
         status = parse_choice("--mlx-alpha", optarg, alphas, "ignore or apply", &choice);
         compile->mlx_alpha = choice == 1 ? HLC_MLX_ALPHA_APPLY : HLC_MLX_ALPHA_IGNORE;
+        break;
+    case OPTION_EXPERT_LAYOUT:
+        status = parse_choice("--expert-layout", optarg, layouts, "rank-major or grouped", &choice);
+        compile->expert_layout = choice == 1 ? HLC_EXPERTS_GROUPED : HLC_EXPERTS_RANK_MAJOR;
         break;
     case OPTION_BASE:
         return parse_text("--base", optarg, &compile->base);

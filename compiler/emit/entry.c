@@ -54,9 +54,31 @@ static bool encode_rows(const hlc_compile_options *options, const hlc_rows *r, h
     return good;
 }
 
-/* The gauge chunk, G_A above the transpose of G_B: both turn stored rows into components from the left. */
+static bool encode_gauge(const hlc_compile_options *options, const float *gauge, size_t rank, const char *path,
+                         hlc_encoder *encoder, hlc_coded_entry *out, hlc_faults *faults) {
+    const size_t count = 2 * rank * rank;
+    if (!encode(options, gauge, HLF_DTYPE_F32, count, encoder, &out->gauge)) {
+        hlc_out_of_memory(faults, path, count * sizeof *gauge);
+        return false;
+    }
+    return true;
+}
+
+/* G_A of diag(e) A becomes that of A. False when an entry leaves float32. */
+static bool absorb_diagonal(float *gauge, const double *diagonal, size_t rank) {
+    bool finite = true;
+    for (size_t i = 0; diagonal && i < rank * rank; i++) {
+        gauge[i] = (float)((double)gauge[i] * diagonal[i % rank]);
+        finite &= isfinite(gauge[i]) != 0;
+    }
+    return finite;
+}
+
+/* The gauge chunk, G_A above the transpose of G_B: both turn stored rows into components from the left. a: with the
+ * diagonal, where there is one. */
 static bool make_gauge(const hlc_compile_options *options, const hlc_target *target, const double *a, const double *bt,
-                       const char *path, hlc_encoder *encoder, hlc_coded_entry *out, hlc_faults *faults) {
+                       const double *diagonal, const char *path, hlc_encoder *encoder, hlc_coded_entry *out,
+                       hlc_faults *faults) {
     const size_t rank = target->rank, square = rank * rank;
     bool good = false;
     float *gauge = malloc(3 * square * sizeof *gauge);
@@ -67,21 +89,19 @@ static bool make_gauge(const hlc_compile_options *options, const hlc_target *tar
     }
     float *gb = gauge + 2 * square;
     hlc_decompose_status status = hlc_gauge(a, bt, rank, target->d_in, target->d_out, target->scale, gauge, gb, sv);
-    if (status == HLC_DECOMPOSE_OK && sv[0] > (double)FLT_MAX) { /* the gauge may hold its root, the importance cannot */
+    if (status == HLC_DECOMPOSE_OK && (!absorb_diagonal(gauge, diagonal, rank) ||
+                                       sv[0] > (double)FLT_MAX)) { /* the gauge may hold its root, the importance cannot */
         status = HLC_DECOMPOSE_NON_FINITE_GAUGE;
     }
     if (status != HLC_DECOMPOSE_OK) {
-        hlc_decompose_fault(status, path, target, "--decompose raw", faults);
+        hlc_decompose_fault(status, path, target, diagonal ? NULL : "--decompose raw", faults);
         goto done;
     }
     hlc_transpose(gauge + square, gb, rank, rank, sizeof *gauge);
     for (size_t j = 0; j < rank; j++) {
         out->importance[j] = (float)sv[j];
     }
-    good = encode(options, gauge, HLF_DTYPE_F32, 2 * square, encoder, &out->gauge);
-    if (!good) {
-        hlc_out_of_memory(faults, path, 2 * square * sizeof *gauge);
-    }
+    good = encode_gauge(options, gauge, rank, path, encoder, out, faults);
 done:
     free(sv);
     free(gauge);
@@ -97,6 +117,30 @@ static void measure_raw(const hlc_target *target, const double *a, const double 
     }
 }
 
+/* Raw components of AdaLoRA: G_A is s times the diagonal, G_B the identity. */
+static bool make_diagonal_gauge(const hlc_compile_options *options, const hlc_target *target, const double *diagonal,
+                                const char *path, hlc_encoder *encoder, hlc_coded_entry *out, hlc_faults *faults) {
+    const size_t rank = target->rank;
+    bool finite = !out->non_finite;
+    float *gauge = calloc(2 * rank * rank, sizeof *gauge);
+    if (!gauge) {
+        hlc_out_of_memory(faults, path, 2 * rank * rank * sizeof *gauge);
+        return false;
+    }
+    for (size_t j = 0; j < rank; j++) {
+        gauge[j * rank + j] = (float)(target->scale * diagonal[j]);
+        gauge[(rank + j) * rank + j] = 1;
+        finite &= isfinite(gauge[j * rank + j]) != 0;
+    }
+    if (!finite) { /* one such weight would spread over all components */
+        hlc_decompose_fault(out->non_finite ? HLC_DECOMPOSE_NON_FINITE_INPUT : HLC_DECOMPOSE_NON_FINITE_GAUGE, path, target,
+                            NULL, faults);
+    }
+    bool good = finite && encode_gauge(options, gauge, rank, path, encoder, out, faults);
+    free(gauge);
+    return good;
+}
+
 /* The weights as trained, and the gauge or the importances. */
 static bool code_trained(const hlc_compile_options *options, const hlc_plan_entry *entry, const hlc_rows *a,
                          const hlc_rows *bt, const double *a64, const double *bt64, const char *path,
@@ -104,8 +148,11 @@ static bool code_trained(const hlc_compile_options *options, const hlc_plan_entr
     const hlc_target *target = entry->target;
     hlf_sha256_bytes(a->bytes, a->size, out->sha256_a);
     hlf_sha256_bytes(bt->bytes, bt->size, out->sha256_b);
+    if (a->diagonal) {
+        hlf_sha256_bytes(a->diagonal, target->rank * sizeof *a->diagonal, out->sha256_e); /* little-endian, as machines are */
+    }
     if (options->decomposition == HLC_DECOMPOSE_SVD) {
-        if (!make_gauge(options, target, a64, bt64, path, encoder, out, faults)) {
+        if (!make_gauge(options, target, a64, bt64, a->diagonal, path, encoder, out, faults)) {
             return false;
         }
     } else {
@@ -116,6 +163,9 @@ static bool code_trained(const hlc_compile_options *options, const hlc_plan_entr
         }
         measure_raw(target, a64, bt64, importance, out);
         free(importance);
+        if (a->diagonal && !make_diagonal_gauge(options, target, a->diagonal, path, encoder, out, faults)) {
+            return false;
+        }
     }
     if (!encode_rows(options, a, entry->stored_a, encoder, &out->a) ||
         !encode_rows(options, bt, entry->stored_b, encoder, &out->b)) {
@@ -179,8 +229,8 @@ hlc_coded_entry *hlc_code_entry(const hlc_compile_options *options, const hlc_in
     }
     out->failed = !hlc_rows_read(adapter, target, cache, &a, &bt, out->faults) ||
                   !code_rows(options, entry, &a, &bt, adapter->path, encoder, out);
-    free(a.bytes);
-    free(bt.bytes);
+    hlc_rows_free(&a);
+    hlc_rows_free(&bt);
     return out;
 }
 

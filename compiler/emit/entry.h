@@ -16,6 +16,7 @@ typedef struct hlc_coded_entry {
     float *importance; /* of the entry's components: singular values of s B A, or |s| |a_j| |b_j| of raw ones */
     uint8_t sha256_a[HLF_SHA256_SIZE],
         sha256_b[HLF_SHA256_SIZE]; /* of the rows of A and of B transposed, in the source's type; squeezed: as stored */
+    uint8_t sha256_e[HLF_SHA256_SIZE]; /* of AdaLoRA's diagonal as float64 */
     double squeeze_error;          /* relative Frobenius error; 0 unless squeezed */
     hlc_faults *faults; /* its own */
     bool failed;     /* there is a fault: nothing else holds, yet the run goes on to find the other faults */

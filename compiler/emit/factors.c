@@ -37,13 +37,43 @@ bool hlc_rows_read(const hlc_adapter *adapter, const hlc_target *target, hlc_ten
                    hlc_rows *bt, hlc_faults *faults) {
     *a = *bt = (hlc_rows){0};
     return read_side(adapter, &target->a, target->a.transposed, cache, a, faults) &&
-           read_side(adapter, &target->b, !target->b.transposed, cache, bt, faults);
+           read_side(adapter, &target->b, !target->b.transposed, cache, bt, faults) &&
+           (!target->e.key.bytes || (a->diagonal = hlc_read_diagonal(adapter, target, faults)));
+}
+
+void hlc_rows_free(hlc_rows *rows) {
+    free(rows->bytes);
+    free(rows->diagonal);
+    *rows = (hlc_rows){0};
+}
+
+double *hlc_read_diagonal(const hlc_adapter *adapter, const hlc_target *target, hlc_faults *faults) {
+    const size_t rank = target->rank, size = rank * hlf_dtype_size(target->e.dtype);
+    hlc_tensor_cache none = {0};
+    void *stored = malloc(size);
+    double *values = malloc(rank * sizeof *values);
+    bool good = stored && values;
+    if (!good) {
+        hlc_out_of_memory(faults, adapter->path, rank * sizeof *values);
+    }
+    good = good && hlc_adapter_read(adapter, &target->e, &none, stored, faults);
+    if (good) {
+        hlf_to_f64(values, stored, target->e.dtype, rank);
+    } else {
+        free(values);
+        values = NULL;
+    }
+    free(stored);
+    return values;
 }
 
 double *hlc_rows_double(const hlc_rows *rows) {
     double *values = malloc(rows->count * rows->width * sizeof *values);
     if (values) {
         hlf_to_f64(values, rows->bytes, rows->dtype, rows->count * rows->width);
+    }
+    for (size_t i = 0; values && rows->diagonal && i < rows->count * rows->width; i++) {
+        values[i] *= rows->diagonal[i / rows->width];
     }
     return values;
 }

@@ -44,7 +44,9 @@ static void open_one(void *context, size_t i, size_t worker) {
     const open_job *job = context;
     hlc_inputs *inputs = job->inputs;
     const hlc_adapter_files *files = &inputs->files[i];
-    const hlc_ingest_options ingest = {.drop_extras = job->options->drop_extras, .mlx_alpha = job->options->mlx_alpha};
+    const hlc_ingest_options ingest = {.drop_extras = job->options->drop_extras,
+                                       .expert_layout = job->options->expert_layout,
+                                       .mlx_alpha = job->options->mlx_alpha};
     inputs->adapters[i] = hlc_adapter_open(files, &ingest, job->found[i]);
     if (files->embeddings) {
         inputs->embeddings[i] = read_embeddings(job, files, job->found[i]);

@@ -7,7 +7,9 @@
 
 #include "compiler/base/workers.h"
 #include "compiler/emit/codec.h"
+#include "compiler/emit/factors.h"
 #include "compiler/emit/squeezed.h"
+#include "format/bytes.h"
 #include "format/sha256.h"
 
 enum { READ_BLOCK = 1 << 20, PROBE_ELEMENTS = 16384 };
@@ -101,6 +103,37 @@ static bool compress_texts(const hlc_adapter *adapter, hlc_plan_adapter *plan, h
     return good;
 }
 
+/* AdaLoRA's diagonals, entry after entry, as float64. */
+static bool keep_diagonals(const hlc_adapter *adapter, hlc_plan_adapter *plan, hlc_faults *faults) {
+    size_t count = 0, at = 0;
+    for (size_t k = 0; k < adapter->target_count; k++) {
+        count += adapter->targets[k].e.key.bytes ? adapter->targets[k].rank : 0;
+    }
+    if (count == 0) {
+        return true;
+    }
+    uint8_t *bytes = malloc(8 * count);
+    bool good = bytes != NULL;
+    for (size_t k = 0; good && k < adapter->target_count; k++) {
+        double *values = hlc_read_diagonal(adapter, &adapter->targets[k], faults);
+        good = values != NULL;
+        for (size_t j = 0; good && j < adapter->targets[k].rank; j++, at++) {
+            hlf_store_f64(bytes + 8 * at, values[j]);
+        }
+        free(values);
+    }
+    if (good) {
+        plan->diagonals = hlc_compress_text(bytes, 8 * count, &plan->diagonals_size);
+        plan->diagonals_plain = 8 * count;
+        good = plan->diagonals != NULL;
+    }
+    if (!good) {
+        hlc_out_of_memory(faults, adapter->path, 8 * count);
+    }
+    free(bytes);
+    return good;
+}
+
 /* Decomposes all modules, so that each tells its faults, and takes the result if any of them loses a component. */
 static void squeeze_adapter(const plan_job *job, const hlc_adapter *adapter, hlc_plan_entry *entries,
                             hlc_tensor_cache *cache) {
@@ -136,6 +169,7 @@ static void plan_adapter(void *context, size_t i, size_t worker) {
                narrow(adapter, &target->b, &cache, &entry->stored_b, job->faults);
         plan->tensor_bytes += hlc_source_bytes(&target->a) + hlc_source_bytes(&target->b);
     }
+    good = good && keep_diagonals(adapter, plan, job->faults);
     if (good && hlc_squeezes(job->options)) {
         squeeze_adapter(job, adapter, &job->plan->entries[plan->first_entry], &cache);
     }
@@ -198,8 +232,12 @@ static void assign(hlc_plan_entry *entry, uint32_t side, uint32_t dataset, uint3
     }
 }
 
-static bool place_chunks(hlc_plan *plan, bool gauges) {
-    const size_t most = plan->entry_count * (gauges ? 3 : 2);
+static bool has_gauge(const hlc_plan_entry *entry, bool svd) {
+    return !entry->squeezed && (svd || entry->target->e.key.bytes);
+}
+
+static bool place_chunks(hlc_plan *plan, bool svd) {
+    const size_t most = plan->entry_count * 3;
     size_t count = 0;
     placement *places = malloc(most * sizeof *places);
     plan->datasets = calloc(most, sizeof *plan->datasets);
@@ -212,7 +250,7 @@ static bool place_chunks(hlc_plan *plan, bool gauges) {
         const uint32_t rank = entry->rank, number = (uint32_t)i;
         places[count++] = (placement){entry->module, rank, SIDE_A, entry->stored_a, number};
         places[count++] = (placement){entry->module, rank, SIDE_B, entry->stored_b, number};
-        if (gauges && !entry->squeezed) {
+        if (has_gauge(entry, svd)) {
             places[count++] = (placement){UINT32_MAX, rank, SIDE_GAUGE, HLF_DTYPE_F32, number};
         }
     }
@@ -259,7 +297,7 @@ static bool fits_chunk(uint64_t rows, uint64_t width, hlf_dtype dtype) {
     return bound > 0 && bound <= UINT32_MAX;
 }
 
-static void check_sizes(const hlc_inputs *inputs, const hlc_plan *plan, bool gauges, hlc_faults *faults) {
+static void check_sizes(const hlc_inputs *inputs, const hlc_plan *plan, bool svd, hlc_faults *faults) {
     for (size_t i = 0; i < plan->entry_count; i++) {
         const hlc_target *target = plan->entries[i].target;
         const char *path = inputs->adapters[plan->entries[i].adapter]->path;
@@ -267,7 +305,7 @@ static void check_sizes(const hlc_inputs *inputs, const hlc_plan *plan, bool gau
         hlc_place(place, "module", target->module.bytes, target->module.length);
         if (!fits_chunk(target->rank, target->d_in, target->a.dtype) || !fits_chunk(target->rank, target->d_out, target->b.dtype)) {
             hlc_bad_input(faults, path, place, "a matrix of rank %u takes 4 GiB or more", target->rank);
-        } else if (gauges && !fits_chunk(2 * (uint64_t)target->rank, target->rank, HLF_DTYPE_F32)) {
+        } else if (has_gauge(&plan->entries[i], svd) && !fits_chunk(2 * (uint64_t)target->rank, target->rank, HLF_DTYPE_F32)) {
             hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, path, place, "--decompose raw",
                       "the singular value decomposition of rank %u takes 4 GiB or more", target->rank);
         }
@@ -281,8 +319,8 @@ bool hlc_plan_make(const hlc_compile_options *options, const hlc_inputs *inputs,
         hlc_out_of_memory(faults, NULL, 0);
         return false;
     }
-    const bool gauges = options->decomposition == HLC_DECOMPOSE_SVD;
-    check_sizes(inputs, plan, gauges, faults);
+    const bool svd = options->decomposition == HLC_DECOMPOSE_SVD;
+    check_sizes(inputs, plan, svd, faults);
     for (size_t i = 0; i < inputs->count; i++) {
         job.total += inputs->adapters[i]->file_size;
     }
@@ -296,7 +334,7 @@ bool hlc_plan_make(const hlc_compile_options *options, const hlc_inputs *inputs,
         plan->entries[i].first_roc = plan->rocs;
         plan->rocs += plan->entries[i].rank;
     }
-    if (!place_chunks(plan, gauges)) {
+    if (!place_chunks(plan, svd)) {
         hlc_out_of_memory(faults, NULL, 0);
         return false;
     }
@@ -307,6 +345,7 @@ void hlc_plan_free(const hlc_inputs *inputs, hlc_plan *plan) {
     for (size_t i = 0; plan->adapters && i < inputs->count; i++) {
         free(plan->adapters[i].config);
         free(plan->adapters[i].header);
+        free(plan->adapters[i].diagonals);
     }
     free(plan->adapters);
     free(plan->entries);

@@ -31,6 +31,8 @@ typedef struct hlc_plan_adapter {
     uint8_t source_sha256[HLF_SHA256_SIZE];
     void *config, *header; /* zstd frames, malloc'd; NULL for an empty text */
     size_t config_size, header_size;
+    void *diagonals; /* likewise, of AdaLoRA's; NULL without */
+    size_t diagonals_size, diagonals_plain;
     uint64_t first_entry;
     uint64_t tensor_bytes;
     double threshold; /* least score; NaN: none (hlc_thresholds_resolve) */

@@ -77,8 +77,8 @@ bool hlc_squeeze_choose(const hlc_compile_options *options, const hlc_adapter *a
         free(a64);
         free(bt64);
     }
-    free(a.bytes);
-    free(bt.bytes);
+    hlc_rows_free(&a);
+    hlc_rows_free(&bt);
     return good;
 }
 

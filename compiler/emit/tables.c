@@ -83,7 +83,7 @@ static bool fill_adapters(const hlc_compile_options *options, const hlc_inputs *
                           const hlc_pool_stats *stats, interner *strings, hlc_tables *tables) {
     uint64_t blob_bytes = 0, at = 0;
     for (size_t i = 0; i < inputs->count; i++) {
-        blob_bytes += plan->adapters[i].config_size + plan->adapters[i].header_size;
+        blob_bytes += plan->adapters[i].config_size + plan->adapters[i].header_size + plan->adapters[i].diagonals_size;
     }
     tables->adapters = calloc(inputs->count, sizeof *tables->adapters);
     if (!tables->adapters || !reserve(tables, HLF_SECTION_BLOBS, blob_bytes, 0) || !reserve(tables, HLF_SECTION_ADAPTERS, inputs->count, 0)) {
@@ -115,6 +115,8 @@ static bool fill_adapters(const hlc_compile_options *options, const hlc_inputs *
             record->threshold = planned->threshold;
         }
         record->config = add_blob(blobs, &at, planned->config, planned->config_size, adapter->config_text.length);
+        const bool squeezed = plan->entries[planned->first_entry].squeezed; /* its new rows hold the diagonals */
+        record->diagonals = add_blob(blobs, &at, planned->diagonals, squeezed ? 0 : planned->diagonals_size, planned->diagonals_plain);
         record->header = add_blob(blobs, &at, planned->header, planned->header_size, adapter->header_text.length);
         memcpy(record->source_sha256, planned->source_sha256, HLF_SHA256_SIZE);
         for (size_t k = 0; k < adapter->target_count; k++) {

@@ -113,7 +113,8 @@ static void hash_entry(write_job *job, const hlc_plan_entry *entry, const hlc_co
                                                         .dtype_a = squeezed ? entry->stored_a : target->a.dtype,
                                                         .dtype_b = squeezed ? entry->stored_b : target->b.dtype,
                                                         .sha256_a = coded->sha256_a,
-                                                        .sha256_b = coded->sha256_b});
+                                                        .sha256_b = coded->sha256_b,
+                                                        .sha256_e = target->e.key.bytes && !squeezed ? coded->sha256_e : NULL});
 }
 
 static bool write_chunk(write_job *job, const hlc_coded_chunk *chunk, uint32_t dataset, uint32_t row, uint32_t *number) {

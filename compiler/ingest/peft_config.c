@@ -463,7 +463,8 @@ static void refuse_method(config_reader *reader, const char *type, size_t length
 static bool check_type(config_reader *reader) {
     const json_t *type = json_object_get(reader->config->root, "peft_type");
     const char *name = json_is_string(type) ? json_string_value(type) : "";
-    if (strcmp(name, "LORA") == 0)
+    reader->config->adalora = strcmp(name, "ADALORA") == 0;
+    if (reader->config->adalora || strcmp(name, "LORA") == 0)
         return true;
     if (json_object_get(reader->config->root, "fine_tune_type") ||
         json_object_get(reader->config->root, "lora_parameters"))
@@ -472,8 +473,6 @@ static bool check_type(config_reader *reader) {
         refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "the key is missing: this is no adapter_config.json of PEFT");
     else if (!json_is_string(type))
         refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "the value must be a string");
-    else if (strcmp(name, "ADALORA") == 0)
-        refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "AdaLoRA is not supported yet");
     else if (strcmp(name, "XLORA") == 0)
         refuse_as(reader, HLC_FAULT_METHOD, "peft_type", "compile the adapters that it mixes", "X-LoRA is a mixture of other adapters");
     else

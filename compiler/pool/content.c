@@ -23,4 +23,7 @@ void hlc_content_add(hlf_sha256 *hash, const hlc_content_entry *entry) {
     hlf_sha256_update(hash, entry->module, entry->module_length);
     hlf_sha256_update(hash, entry->sha256_a, 32);
     hlf_sha256_update(hash, entry->sha256_b, 32);
+    if (entry->sha256_e) {
+        hlf_sha256_update(hash, entry->sha256_e, 32);
+    }
 }

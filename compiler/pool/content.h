@@ -13,6 +13,7 @@ typedef struct hlc_content_entry {
     double scale;
     hlf_dtype dtype_a, dtype_b;
     const uint8_t *sha256_a, *sha256_b; /* of the rows of A and of B transposed, in these types */
+    const uint8_t *sha256_e; /* of AdaLoRA's diagonal as float64; NULL without */
 } hlc_content_entry;
 
 void hlc_content_begin(hlf_sha256 *hash);

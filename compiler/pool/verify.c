@@ -24,18 +24,13 @@ typedef struct verify_job {
 
 static const char *const side_names[] = {[HLF_SIDE_A] = "A", [HLF_SIDE_B] = "B", [HLF_SIDE_GAUGE] = "gauge"};
 
-/* otherwise: the kind of what is wrong with the pool. */
-static void report_as(const verify_job *job, hlc_fault_kind otherwise, const char *place, const hl_diag *diag) {
-    hlc_fault_kind kind = diag->status == HL_ERR_MEMORY ? HLC_FAULT_RESOURCE : otherwise;
+static void report(const verify_job *job, const char *place, const hl_diag *diag) {
+    hlc_fault_kind kind = diag->status == HL_ERR_MEMORY ? HLC_FAULT_RESOURCE : HLC_FAULT_INPUT;
     if (diag->offset == HL_NO_OFFSET) {
         hlc_fault(job->faults, HLC_ERROR, kind, job->label, place, NULL, "%s", diag->message);
     } else {
         hlc_fault(job->faults, HLC_ERROR, kind, job->label, place, NULL, "byte %llu: %s", (unsigned long long)diag->offset, diag->message);
     }
-}
-
-static void report(const verify_job *job, const char *place, const hl_diag *diag) {
-    report_as(job, HLC_FAULT_INPUT, place, diag);
 }
 
 static void name_adapter(const hlf_index *index, const hlf_adapter_record *adapter, char place[HLC_PLACE_SIZE]) {
@@ -50,7 +45,7 @@ static void report_entry(const verify_job *job, const hlf_adapter_record *adapte
     name_adapter(job->index, adapter, owner);
     hlc_place(part, "module", hlf_index_string(job->index, module.name), module.name.length);
     snprintf(place, sizeof place, "%s: %s: %s", owner, part, side_names[side]);
-    report_as(job, diag->status == HL_ERR_INPUT ? HLC_FAULT_NOT_FINITE : HLC_FAULT_CHUNK, place, diag);
+    report(job, place, diag);
 }
 
 /* False, after a fault, when a matrix of shape->rows rows holds NaN or infinity. */
@@ -113,12 +108,33 @@ static bool hash_side(const verify_job *job, const hlf_adapter_record *adapter, 
     return values != NULL;
 }
 
+/* AdaLoRA's diagonals; empty without. False after a fault. */
+static bool read_diagonals(const verify_job *job, const hlf_adapter_record *adapter, hlc_string *out) {
+    char place[HLC_PLACE_SIZE];
+    hl_diag diag;
+    hl_diag_clear(&diag);
+    name_adapter(job->index, adapter, place);
+    if (!hlc_decode_blob(job->index, &adapter->diagonals, out, &diag)) {
+        report(job, place, &diag);
+        return false;
+    }
+    if (!adapter->diagonals.stored || out->length == 8 * adapter->rocs) {
+        return true;
+    }
+    hlc_bad_input(job->faults, job->label, place, "its diagonals are not as many as its components");
+    hlc_string_free(out);
+    return false;
+}
+
 static void decode_adapter(const verify_job *job, const hlf_adapter_record *adapter, hlc_encoder *coder) {
     const hlf_index *index = job->index;
-    uint8_t sha256_a[HLF_SHA256_SIZE], sha256_b[HLF_SHA256_SIZE], content[HLF_SHA256_SIZE];
-    bool whole = true;
+    uint8_t sha256_a[HLF_SHA256_SIZE], sha256_b[HLF_SHA256_SIZE], sha256_e[HLF_SHA256_SIZE], content[HLF_SHA256_SIZE];
+    const char *diagonal;
+    hlc_string diagonals;
+    bool whole = read_diagonals(job, adapter, &diagonals);
     hlf_sha256 hash;
     hlc_content_begin(&hash);
+    diagonal = whole ? diagonals.bytes : NULL;
     for (uint64_t e = adapter->first_entry; e < adapter->first_entry + adapter->entries; e++) {
         hlf_entry_record entry;
         hlf_module_record module;
@@ -131,6 +147,10 @@ static void decode_adapter(const verify_job *job, const hlf_adapter_record *adap
             free(decode_side(job, adapter, &entry, HLF_SIDE_GAUGE, coder, &size));
         }
         const bool squeezed = entry.flags & HLF_ENTRY_SQUEEZED;
+        if (diagonal) {
+            hlf_sha256_bytes(diagonal, 8 * (size_t)entry.rank, sha256_e);
+            diagonal += 8 * (size_t)entry.rank;
+        }
         hlc_content_add(&hash, &(hlc_content_entry){.module = hlf_index_string(index, module.name),
                                                     .module_length = module.name.length,
                                                     .kind = module.kind,
@@ -141,13 +161,15 @@ static void decode_adapter(const verify_job *job, const hlf_adapter_record *adap
                                                     .dtype_a = (hlf_dtype)(squeezed ? entry.stored_dtype_a : entry.source_dtype_a),
                                                     .dtype_b = (hlf_dtype)(squeezed ? entry.stored_dtype_b : entry.source_dtype_b),
                                                     .sha256_a = sha256_a,
-                                                    .sha256_b = sha256_b});
+                                                    .sha256_b = sha256_b,
+                                                    .sha256_e = diagonal ? sha256_e : NULL});
     }
+    hlc_string_free(&diagonals);
     hlf_sha256_final(&hash, content);
     if (whole && memcmp(content, adapter->content_sha256, sizeof content) != 0) {
         char place[HLC_PLACE_SIZE];
         name_adapter(index, adapter, place);
-        hlc_error(job->faults, HLC_FAULT_CONTENT_HASH, job->label, place, "its content hash is not that of its weights");
+        hlc_bad_input(job->faults, job->label, place, "its content hash is not that of its weights");
     }
 }
 
@@ -168,8 +190,8 @@ static void check_chunks(const verify_job *job, const hlf_adapter_record *adapte
 }
 
 static void check_texts(const verify_job *job, const hlf_adapter_record *adapter) {
-    const hlf_blob_ref *blobs[] = {&adapter->config, &adapter->header};
-    for (size_t i = 0; i < 2; i++) {
+    const hlf_blob_ref *blobs[] = {&adapter->config, &adapter->header, &adapter->diagonals};
+    for (size_t i = 0; i < sizeof blobs / sizeof blobs[0]; i++) {
         hl_diag diag;
         hl_diag_clear(&diag);
         hlc_string text;

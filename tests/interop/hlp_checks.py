@@ -131,7 +131,9 @@ def check_entries(pool):
     gauged, squeezed = e["flags"] & GAUGE != 0, e["flags"] & SQUEEZED != 0
     need(squeezed | (e["rank"] == e["source_rank"]), "entry: source_rank")
     need(gauged == (e["chunk_gauge"] != NONE), "entry: gauge")
-    decomposed = np.repeat(a["decomposition"] == 1, a["entries"].astype("i8"))
+    diagonal = np.repeat(a["diagonals"]["stored"] != 0, a["entries"].astype("i8"))
+    decomposed = np.repeat(a["decomposition"] == 1, a["entries"].astype("i8")) | diagonal
+    need(~(squeezed & diagonal), "entry: a diagonal beside squeezed components")
     need((gauged ^ squeezed) == decomposed, "entry: flags")
     need(decomposed | ~(gauged | squeezed), "entry: flags")
     need(np.isfinite(e["scale"]) & np.isfinite(e["squeeze_error"]) & (~squeezed | (e["scale"] == 1)), "entry: numbers")

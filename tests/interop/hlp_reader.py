@@ -185,7 +185,8 @@ class Pool:
         """A number per component; singular values where the components are those of a decomposition."""
         first, rank = int(self.entries[entry]["first_roc"]), int(self.entries[entry]["rank"])
         values = self.section(12)[first:first + rank]
-        decomposed = self.entries[entry]["flags"] != 0
+        adapter = np.searchsorted(self.adapters["first_entry"], entry, "right") - 1
+        decomposed = self.adapters[adapter]["decomposition"] == 1
         descend = np.isfinite(values).all() and values[-1] >= 0 and (np.diff(values) <= 0).all()
         need(descend or not decomposed, "importance")
         return values
@@ -224,15 +225,27 @@ class Pool:
         need(checksum(array.tobytes()) == self.sections[ident][2], f"checksum of {name}")
         return array
 
+    def diagonals(self, adapter):
+        """AdaLoRA's diagonal of each entry, or None."""
+        if not self.adapters[adapter]["diagonals"]["stored"]:
+            return None
+        values, entries = np.frombuffer(self.blob(self.adapters[adapter]["diagonals"]), "<f8"), self.entries_of(adapter)
+        ends = np.cumsum([int(self.entries[entry]["rank"]) for entry in entries])
+        need(len(values) == ends[-1], "diagonals")
+        return np.split(values, ends[:-1])
+
     def content_hash(self, adapter):
         total = hashlib.sha256(b"hilora adapter content 1\0")
-        for entry in self.entries_of(adapter):
+        diagonals = self.diagonals(adapter)
+        for i, entry in enumerate(self.entries_of(adapter)):
             e, m = self.entries[entry], self.modules[self.entries[entry]["module"]]
             (a, type_a), (bt, type_b) = ((self.stored if e["flags"] & 2 else self.source)(entry, side) for side in "ab")
             name = self.string(m["name"])
             total.update(struct.pack("<QIIQQd", len(name), m["kind"], e["rank"], m["d_in"], m["d_out"], e["scale"]))
             total.update(struct.pack("<II", type_a, type_b))
             total.update(name + hashlib.sha256(a.tobytes()).digest() + hashlib.sha256(bt.tobytes()).digest())
+            if diagonals:
+                total.update(hashlib.sha256(diagonals[i].tobytes()).digest())
         return total.digest()
 
     def digest(self):

@@ -152,7 +152,6 @@ START_TEST(other_kinds_of_adapters_are_refused_by_name) {
         {"{\"peft_type\": \"VERA\"}", "type 'VERA' is not LoRA but VeRA"},
         {"{\"peft_type\": \"IA3\", \"r\": \"nonsense\"}", "type 'IA3' is not LoRA but IA3"},
         {"{\"peft_type\": \"XLORA\"}", "X-LoRA is a mixture"},
-        {"{\"peft_type\": \"ADALORA\"}", "AdaLoRA is not supported yet"},
         {"{\"fine_tune_type\": \"lora\", \"lora_parameters\": {\"rank\": 8, \"scale\": 20.0}}", "MLX"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
