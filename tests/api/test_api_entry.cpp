@@ -1,7 +1,12 @@
 // The plugin entry as an engine uses it: this program does not link libhilora, it loads it and looks up one name.
 #include <dlfcn.h>
+#include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -149,6 +154,43 @@ TEST_F(Entry, RoutesAndAppliesThroughTheTableAlone) {
     api->route_free(route);
     api->pool_close(pool);
     hlt_pool_free(&bytes);
+}
+
+// A pool that is replaced by rename goes on, whole, until it is closed; opening the path again gives the new one.
+TEST_F(Entry, AReplacedPoolGoesOnUntilItIsClosed) {
+    const hl_api *api = get(1);
+    char folder[] = "/tmp/hilora-entry-XXXXXX";
+    ASSERT_NE(mkdtemp(folder), nullptr);
+    const std::string path = std::string(folder) + "/pool.hlp", fresh = path + ".new";
+    hlt_pool_spec spec{};
+    spec.seed = 3;
+    spec.adapters = 3;
+    spec.modules = 2;
+    spec.min_rank = spec.max_rank = 4;
+    spec.min_width = spec.max_width = 16;
+    spec.dim = 8;
+    spec.min_samples = spec.max_samples = 5;
+    for (int version = 0; version < 2; version++) {
+        spec.seed++;
+        hlt_pool bytes = hlt_pool_build(&spec);
+        std::ofstream(version ? fresh : path, std::ios::binary)
+            .write(reinterpret_cast<const char *>(bytes.bytes), static_cast<std::streamsize>(bytes.size));
+        hlt_pool_free(&bytes);
+    }
+    hl_pool *old_pool = nullptr, *new_pool = nullptr;
+    auto old_view = sized<hl_pool_view>(), new_view = sized<hl_pool_view>();
+    ASSERT_EQ(api->pool_open(path.c_str(), nullptr, &old_pool, nullptr), HL_OK);
+    ASSERT_EQ(std::rename(fresh.c_str(), path.c_str()), 0);
+    EXPECT_EQ(api->pool_verify(old_pool, nullptr, nullptr), HL_OK); // reads all of it, which nothing had read before
+    ASSERT_EQ(api->pool_open(path.c_str(), nullptr, &new_pool, nullptr), HL_OK);
+    ASSERT_EQ(api->pool_info(old_pool, &old_view), HL_OK);
+    ASSERT_EQ(api->pool_info(new_pool, &new_view), HL_OK);
+    EXPECT_NE(std::memcmp(old_view.digest, new_view.digest, sizeof old_view.digest), 0);
+    api->pool_close(old_pool);
+    EXPECT_EQ(api->pool_verify(new_pool, nullptr, nullptr), HL_OK);
+    api->pool_close(new_pool);
+    std::remove(path.c_str());
+    rmdir(folder);
 }
 
 } // namespace
