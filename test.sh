@@ -4,6 +4,7 @@
 #   ./test.sh quick      a release build with its unit and API tests, and the checks of the source tree
 #   ./test.sh live       against the real peft and transformers
 #   ./test.sh all        everything above
+#   ./test.sh engines    inside llama.cpp, which is built for it; part of no other tier
 #   ./test.sh fuzz       a minute of fuzzing for each target, with clang; part of no other tier
 # The last lines printed are the test runners' own summaries.
 set -eu
@@ -11,7 +12,7 @@ cd "$(dirname "$0")"
 . tools/packages.sh
 
 tier=${1:-standard}
-case $tier in quick | standard | live | all | fuzz) ;; *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
+case $tier in quick | standard | live | all | engines | fuzz) ;; *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
 
 logs=build/logs
 mkdir -p "$logs"
@@ -76,6 +77,19 @@ live() {
   run_pytest live-python env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/live/bin/python -m pytest -q -n "$(nproc)" plugins/python/tests/live
 }
 
+build_engines() {
+  cmake --preset release -B build/engines -DHILORA_LLAMA_CPP="$(PYTHON=build/venv/live/bin/python tools/llama_cpp.sh)" >/dev/null &&
+    cmake --build build/engines
+}
+
+engines() {
+  install_packages $packages_build $packages_test
+  step venv-live tools/venv.sh live tests/interop/requirements.txt tests/interop/requirements-live.txt
+  step build-engines build_engines
+  run_pytest engines env HILORA_BIN="$PWD/build/engines/compiler/cli" HILORA_LIBRARY="$PWD/build/engines/runtime/libhilora.so.0.1" \
+    HILORA_LLAMA="$PWD/build/engines/plugins/llama.cpp/hilora-llama" build/venv/live/bin/python -m pytest -q -n "$(nproc)" plugins/llama.cpp/tests
+}
+
 # A finding is kept in build/fuzz-found and ends the tier.
 fuzz_target() {
   target=$1
@@ -104,6 +118,7 @@ fuzz() {
 case $tier in
   quick) quick ;;
   fuzz) fuzz ;;
+  engines) engines ;;
   standard) standard ;;
   live) live ;;
   all)

@@ -1,5 +1,5 @@
 /* What kind of fault something is. It decides the exit status, and which rule of hilora-validate a fault breaks: from
- * HLC_FAULT_CHANGED on, the number of a kind is that of its rule (docs/VALIDATE.md). Numbers are never given a new
+ * HLC_FAULT_UNUSED_EXCEPTION on, the number of a kind is that of its rule, and RESOURCE is that of HL0101 (docs/VALIDATE.md). Numbers are never given a new
  * meaning. */
 #ifndef HILORA_COMPILER_FAULT_KINDS_H
 #define HILORA_COMPILER_FAULT_KINDS_H
@@ -10,6 +10,10 @@ typedef enum hlc_fault_kind {
     HLC_FAULT_INPUT,
     HLC_FAULT_MISUSE,
     HLC_FAULT_RESOURCE, /* something missing, or refused by the system */
+
+    /* The rules file of hilora-validate. */
+    HLC_FAULT_UNUSED_EXCEPTION = 11,
+    HLC_FAULT_EXPIRED_EXCEPTION = 12,
 
     /* Files. */
     HLC_FAULT_CHANGED = 102,      /* during the run */

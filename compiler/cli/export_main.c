@@ -174,8 +174,9 @@ static json_t *text_json(const char *text) {
 }
 
 static json_t *plain_json(const settings *s, const hlc_export_report *report) {
-    return json_pack("{s:o, s:o, s:s, s:b, s:I, s:I, s:I, s:I, s:o}", "adapter", text_json(s->lora.route.first_adapter),
-                     "output", text_json(s->lora.output), "format", "peft", "identical", report->dropped == 0 && !report->converted, "tensors",
+    return json_pack("{s:o, s:o, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:o}", "adapter",
+                     text_json(s->lora.route.first_adapter), "output", text_json(s->lora.output), "format", "peft",
+                     "identical", report->dropped == 0 && !report->converted, "squeezed", report->squeezed, "tensors",
                      (json_int_t)report->tensors, "dropped", (json_int_t)report->dropped, "weights_bytes",
                      (json_int_t)report->weights_bytes, "config_bytes", (json_int_t)report->config_bytes,
                      "weights_sha256", hlc_cli_hex_json(report->weights_sha256, sizeof report->weights_sha256));
@@ -199,7 +200,9 @@ static json_t *lora_json(const settings *s, const hlc_lora_outcome *outcome) {
 static void print_plain(const settings *s, const hlc_export_report *report) {
     hlc_cli_print_text(stdout, s->lora.output, strlen(s->lora.output), SIZE_MAX);
     printf(": %zu tensors, %llu bytes, ", report->tensors, (unsigned long long)report->weights_bytes);
-    if (report->converted) {
+    if (report->squeezed) {
+        puts("its strongest components, in PEFT's form");
+    } else if (report->converted) {
         puts("bit for bit, in PEFT's form");
     } else if (report->dropped) {
         printf("without the %zu that were left out\n", report->dropped);

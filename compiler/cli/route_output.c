@@ -162,14 +162,14 @@ void hlc_route_print(FILE *stream, const hlc_route_settings *settings, const hlc
 /* ---- For machines ---- */
 
 static json_t *name_json(const hlc_routing *r, uint32_t adapter) {
-    const hl_string name = name_of(r, adapter);
+    const hl_string name = hlc_route_name_of(r, adapter);
     return hlc_cli_string_json(name.data, name.size);
 }
 
 static json_t *route_list(const hlc_routing *r) {
     json_t *list = json_array();
     for (uint32_t i = 0; list && i < r->view.count; i++) {
-        const hl_route_item item = item_at(r, i);
+        const hl_route_item item = hlc_route_item_of(r, i);
         json_array_append_new(list, json_pack("{s:o, s:i, s:i, s:f, s:o, s:o}", "adapter", name_json(r, item.adapter), "rocs",
                                               (int)item.rocs, "rank", (int)item.rank, "weight", item.weight, "score",
                                               hlc_cli_real_json(item.score), "log_likelihood", hlc_cli_real_json(item.log_likelihood)));
@@ -181,7 +181,7 @@ static json_t *score_list(const hlc_routing *r) {
     json_t *list = json_array();
     for (uint32_t i = 0; list && i < r->pool_view.adapters; i++) {
         json_array_append_new(
-            list, json_pack("{s:o, s:o}", "adapter", name_json(r, i), "score", hlc_cli_real_json(fate_of(r, i).score)));
+            list, json_pack("{s:o, s:o}", "adapter", name_json(r, i), "score", hlc_cli_real_json(hlc_route_fate_of(r, i).score)));
     }
     return list;
 }

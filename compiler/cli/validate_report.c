@@ -4,161 +4,161 @@
 #include <string.h>
 
 #include "compiler/cli/text_table.h"
+#include "compiler/cli/wrapped_text.h"
 
-const char *hlc_check_code(hlc_check check) {
-    static const char *const codes[HLC_CHECKS] = {[HLC_CHECK_PATH] = "path",
-                                                  [HLC_CHECK_NAME] = "name",
-                                                  [HLC_CHECK_POOL_STRUCTURE] = "pool-structure",
-                                                  [HLC_CHECK_POOL_CONTENT] = "pool-content",
-                                                  [HLC_CHECK_ADAPTER] = "adapter",
-                                                  [HLC_CHECK_WEIGHTS] = "weights",
-                                                  [HLC_CHECK_EMBEDDINGS] = "embeddings",
-                                                  [HLC_CHECK_SAMPLES] = "samples"};
-    return codes[check];
+const char *hlc_severity_name(hlc_severity severity) {
+    static const char *const names[] = {[HLC_NOTE] = "note", [HLC_WARNING] = "warning", [HLC_ERROR] = "error"};
+    return names[severity];
 }
 
-int hlc_validation_exit_status(const hlc_validation *validation) {
-    int status = HLC_EXIT_DONE;
-    for (size_t i = 0; i < validation->count; i++) {
-        for (int check = 0; check < HLC_CHECKS; check++) {
-            const hlc_faults *found = validation->subjects[i].found[check];
-            const int own = found ? hlc_faults_exit_status(found) : HLC_EXIT_DONE;
-            status = own > status ? own : status;
+/* ---- A line each ---- */
+
+static void print_text(FILE *stream, const char *text) {
+    hlc_cli_print_text(stream, text, strlen(text), SIZE_MAX);
+}
+
+static void print_line(const hlc_finding *finding, FILE *stream) {
+    const char *parts[] = {finding->fault.file, finding->fault.place};
+    fprintf(stream, "%s: ", hlc_severity_name(finding->severity));
+    for (size_t i = 0; i < 2; i++) {
+        if (parts[i]) {
+            print_text(stream, parts[i]);
+            fputs(": ", stream);
         }
     }
-    return status;
+    print_text(stream, finding->fault.reason);
+    if (finding->fault.remedy) {
+        fputs(" (remedy: ", stream);
+        print_text(stream, finding->fault.remedy);
+        fputc(')', stream);
+    }
+    fprintf(stream, " [%s]\n", hlc_rules[finding->rule].id);
 }
 
-void hlc_validation_print_faults(const hlc_validation *validation, FILE *stream) {
-    for (size_t i = 0; i < validation->count; i++) {
-        for (int check = 0; check < HLC_CHECKS; check++) {
-            if (validation->subjects[i].found[check]) {
-                hlc_faults_print(validation->subjects[i].found[check], stream);
-            }
+static void print_count(FILE *stream, size_t count, const char *what) {
+    fprintf(stream, "%zu %s%s", count, what, count == 1 ? "" : "s");
+}
+
+void hlc_outcome_print_faults(const hlc_outcome *outcome, bool notes, FILE *stream) {
+    const hlc_findings *findings = outcome->findings;
+    hlc_counts left = findings->all;
+    for (size_t i = 0; i < findings->count; i++) {
+        const hlc_finding *finding = &findings->items[findings->ranked[i]];
+        left.errors -= !finding->excused && finding->severity == HLC_ERROR;
+        left.warnings -= !finding->excused && finding->severity == HLC_WARNING;
+        if (!finding->excused && (notes || finding->severity != HLC_NOTE)) {
+            print_line(finding, stream);
         }
     }
+    if (left.errors) {
+        fprintf(stream, "error: and %zu more errors\n", left.errors);
+    }
+    if (left.warnings) {
+        fprintf(stream, "warning: and %zu more warnings\n", left.warnings);
+    }
 }
 
-static int compare_worst_first(const void *a, const void *b) {
-    const hlc_subject *x = *(hlc_subject *const *)a, *y = *(hlc_subject *const *)b;
-    if (x->errors != y->errors) {
-        return x->errors > y->errors ? -1 : 1;
-    }
-    if (x->warnings != y->warnings) {
-        return x->warnings > y->warnings ? -1 : 1;
-    }
-    return (x > y) - (x < y);
-}
+/* ---- Subjects and counts ---- */
 
-/* The caller frees it; NULL when memory is out. */
-static hlc_subject **worst_first(const hlc_validation *validation) {
-    hlc_subject **order = malloc(validation->count * sizeof *order);
-    for (size_t i = 0; order && i < validation->count; i++) {
-        order[i] = &validation->subjects[i];
-    }
-    if (order) {
-        qsort(order, validation->count, sizeof *order, compare_worst_first);
-    }
-    return order;
-}
-
-static void print_count(size_t count, const char *what) {
-    printf("%zu %s%s", count, what, count == 1 ? "" : "s");
-}
-
-static void print_subject(const hlc_subject *subject) {
-    hlc_cli_print_text(stdout, subject->path, strlen(subject->path), SIZE_MAX);
+static void print_subject(const hlc_subject *subject, const hlc_counts *counts, FILE *stream) {
+    print_text(stream, subject->path);
     if (subject->kind == HLC_SUBJECT_ADAPTER) {
-        fputs(": adapter", stdout);
+        fputs(": adapter", stream);
     } else if (subject->kind == HLC_SUBJECT_POOL) {
-        fputs(": pool", stdout);
+        fputs(": pool", stream);
         if (subject->adapters) {
-            fputs(" of ", stdout);
-            print_count(subject->adapters, "adapter");
+            fputs(" of ", stream);
+            print_count(stream, subject->adapters, "adapter");
         }
     }
-    fputs(": ", stdout);
-    if (!subject->errors && !subject->warnings) {
-        fputs("good", stdout);
+    fputs(": ", stream);
+    if (!counts->errors && !counts->warnings) {
+        fputs("good", stream);
     }
-    if (subject->errors) {
-        print_count(subject->errors, "error");
+    if (counts->errors) {
+        print_count(stream, counts->errors, "error");
     }
-    if (subject->warnings) {
-        fputs(subject->errors ? ", " : "good, ", stdout);
-        print_count(subject->warnings, "warning");
+    if (counts->warnings) {
+        fputs(counts->errors ? ", " : "good, ", stream);
+        print_count(stream, counts->warnings, "warning");
     }
-    putchar('\n');
+    fputc('\n', stream);
 }
 
-void hlc_validation_print_summary(const hlc_validation *validation) {
-    hlc_subject **order = worst_first(validation);
-    size_t bad = 0, errors = 0, warnings = 0;
-    for (size_t i = 0; i < validation->count; i++) {
-        const hlc_subject *subject = order ? order[i] : &validation->subjects[i];
-        print_subject(subject);
-        bad += subject->errors > 0;
-        errors += subject->errors;
-        warnings += subject->warnings;
+static size_t count_bad(const hlc_outcome *outcome) {
+    size_t bad = 0;
+    for (size_t i = 0; i < outcome->validation->count; i++) {
+        bad += outcome->findings->subject[i].errors > 0;
     }
-    free(order);
+    return bad;
+}
+
+static void print_totals(const hlc_outcome *outcome, FILE *stream) {
+    const size_t count = outcome->validation->count, bad = count_bad(outcome);
+    fprintf(stream, "%zu checked: %zu good, %zu bad; ", count, count - bad, bad);
+    print_count(stream, outcome->findings->all.errors, "error");
+    fputs(", ", stream);
+    print_count(stream, outcome->findings->all.warnings, "warning");
+}
+
+void hlc_outcome_print_summary(const hlc_outcome *outcome, FILE *stream) {
+    const hlc_validation *validation = outcome->validation;
+    for (size_t i = 0; i < validation->count; i++) {
+        const size_t subject = outcome->findings->order[i];
+        print_subject(&validation->subjects[subject], &outcome->findings->subject[subject], stream);
+    }
     if (validation->count > 1) {
-        printf("%zu checked: %zu good, %zu bad; ", validation->count, validation->count - bad, bad);
-        print_count(errors, "error");
-        fputs(", ", stdout);
-        print_count(warnings, "warning");
-        putchar('\n');
+        print_totals(outcome, stream);
+        fputc('\n', stream);
     }
 }
 
-/* ---- JSON ---- */
+/* ---- The report ---- */
 
-/* The faults of one check, each with the check's code, added to the list. */
-static void add_faults(json_t *list, const hlc_faults *found, hlc_check check) {
-    json_t *faults = hlc_cli_faults_json(found), *fault;
-    size_t i;
-    json_array_foreach(faults, i, fault) {
-        json_object_set_new(fault, "code", json_string(hlc_check_code(check)));
-    }
-    json_array_extend(list, faults);
-    json_decref(faults);
-}
-
-static json_t *subject_json(const hlc_subject *subject) {
-    static const char *const kinds[] = {
-        [HLC_SUBJECT_POOL] = "pool", [HLC_SUBJECT_ADAPTER] = "adapter", [HLC_SUBJECT_UNKNOWN] = "unknown"};
-    json_t *out =
-        json_pack("{s:o, s:s, s:b, s:I, s:I}", "path", hlc_cli_string_json(subject->path, strlen(subject->path)),
-                  "kind", kinds[subject->kind], "valid", subject->errors == 0, "errors", (json_int_t)subject->errors,
-                  "warnings", (json_int_t)subject->warnings);
-    if (subject->adapters) {
-        json_object_set_new(out, "adapters", json_integer((json_int_t)subject->adapters));
-        json_object_set_new(out, "digest", hlc_cli_hex_json(subject->digest, sizeof subject->digest));
-    }
-    if (subject->files) {
-        json_object_set_new(out, "name", hlc_cli_string_json(subject->files->name.bytes, subject->files->name.length));
-    }
-    return out;
-}
-
-json_t *hlc_validation_json(const hlc_validation *validation) {
-    hlc_subject **order = worst_first(validation);
-    json_t *subjects = json_array(), *faults = json_array();
-    size_t errors = 0, warnings = 0, omitted = 0;
-    for (size_t i = 0; i < validation->count; i++) {
-        const hlc_subject *subject = order ? order[i] : &validation->subjects[i];
-        json_array_append_new(subjects, subject_json(subject));
-        errors += subject->errors;
-        warnings += subject->warnings;
-        for (int check = 0; check < HLC_CHECKS; check++) {
-            const hlc_faults *found = validation->subjects[i].found[check];
-            if (found) {
-                add_faults(faults, found, (hlc_check)check);
-                omitted += hlc_faults_omitted(found);
-            }
+static void print_finding(const hlc_outcome *outcome, const hlc_finding *finding, FILE *stream) {
+    const hlc_rule *rule = &hlc_rules[finding->rule];
+    const char *parts[] = {finding->fault.file, finding->fault.place};
+    hlc_text text = {0};
+    hlc_text_printf(&text, "%s %s: ", finding->excused ? "excused" : hlc_severity_name(finding->severity), rule->id);
+    for (size_t i = 0; i < 2; i++) {
+        if (parts[i]) {
+            hlc_text_printf(&text, "%s: ", parts[i]);
         }
     }
-    free(order);
-    return json_pack("{s:b, s:I, s:I, s:I, s:o, s:o}", "valid", errors == 0, "errors", (json_int_t)errors, "warnings",
-                     (json_int_t)warnings, "omitted", (json_int_t)omitted, "subjects", subjects, "faults", faults);
+    hlc_text_printf(&text, "%s", finding->fault.reason);
+    hlc_cli_print_wrapped(stream, text.failed ? finding->fault.reason : text.bytes, 2);
+    hlc_text_free(&text);
+    const char *label = finding->excused ? "because: " : "remedy: ";
+    const char *advice = finding->excused             ? outcome->policy->exceptions[finding->exception].reason.bytes
+                         : finding->fault.remedy ? finding->fault.remedy
+                                                      : rule->remedy;
+    hlc_text_printf(&text, "%s%s", label, advice);
+    hlc_cli_print_wrapped(stream, text.bytes ? text.bytes : advice, 6);
+    hlc_text_free(&text);
+}
+
+void hlc_outcome_print_report(const hlc_outcome *outcome, FILE *stream) {
+    const hlc_findings *findings = outcome->findings;
+    size_t at = 0;
+    for (size_t i = 0; i < outcome->validation->count; i++) {
+        const size_t subject = findings->order[i];
+        print_subject(&outcome->validation->subjects[subject], &findings->subject[subject], stream);
+        for (; at < findings->count && findings->items[findings->ranked[at]].subject == (ptrdiff_t)subject; at++) {
+            print_finding(outcome, &findings->items[findings->ranked[at]], stream);
+        }
+    }
+    if (at < findings->count) {
+        fputs("The rules file\n", stream);
+    }
+    for (; at < findings->count; at++) {
+        print_finding(outcome, &findings->items[findings->ranked[at]], stream);
+    }
+    print_totals(outcome, stream);
+    fputs(", ", stream);
+    print_count(stream, findings->all.notes, "note");
+    fprintf(stream, ", %zu excused", findings->all.excused);
+    if (findings->omitted) {
+        fprintf(stream, "; %zu not shown", findings->omitted);
+    }
+    fputc('\n', stream);
 }

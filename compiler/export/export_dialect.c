@@ -34,21 +34,57 @@ static part part_at(const dialect_export *job, uint32_t i) {
     return p;
 }
 
+static uint32_t kernel_dims(const part *p) {
+    return p->module.kind >= HLF_MODULE_CONV1D && p->module.kind <= HLF_MODULE_CONV3D
+               ? p->module.kind - HLF_MODULE_CONV1D + 1
+               : 0;
+}
+
+static bool squeezed(const part *p) {
+    return p->entry.flags & HLF_ENTRY_SQUEEZED;
+}
+
+/* The source's, or that of the components which took the place of its weights. */
+static hlf_dtype dtype_of(const part *p, hlf_side side) {
+    if (squeezed(p)) {
+        return (hlf_dtype)(side == HLF_SIDE_A ? p->entry.stored_dtype_a : p->entry.stored_dtype_b);
+    }
+    return (hlf_dtype)(side == HLF_SIDE_A ? p->entry.source_dtype_a : p->entry.source_dtype_b);
+}
+
 static size_t tensor_bytes(const part *p, hlf_side side) {
     const uint64_t width = side == HLF_SIDE_A ? p->module.d_in : p->module.d_out;
-    const uint8_t dtype = side == HLF_SIDE_A ? p->entry.source_dtype_a : p->entry.source_dtype_b;
-    return (size_t)(width * p->entry.rank) * hlf_dtype_size((hlf_dtype)dtype);
+    return (size_t)(width * p->entry.rank) * hlf_dtype_size(dtype_of(p, side));
+}
+
+/* PEFT's tensors of these kinds hold several modules, or a part of B, and cannot say what components of each module
+ * say. */
+static bool check_kinds(const dialect_export *job) {
+    bool good = true;
+    for (uint32_t i = 0; i < job->adapter.entries; i++) {
+        const part p = part_at(job, i);
+        const bool grouped = kernel_dims(&p) && p.module.geometry[4] > 1;
+        if (squeezed(&p) &&
+            (grouped || p.module.kind == HLF_MODULE_ATTENTION_QKV || p.module.kind == HLF_MODULE_EXPERTS)) {
+            char place[HLC_PLACE_SIZE];
+            hlc_bad_input(
+                job->faults, job->pool->path,
+                hlc_place(place, "module", hlf_index_string(&job->pool->index, p.module.name), p.module.name.length),
+                "squeezed components of %s cannot be said in PEFT's form",
+                grouped                               ? "a convolution in groups"
+                : p.module.kind == HLF_MODULE_EXPERTS ? "fused experts"
+                                                      : "a packed attention projection");
+            good = false;
+        }
+    }
+    return good;
 }
 
 /* ---- The header ---- */
 
-static const char *dtype_name(uint8_t dtype) {
+static const char *dtype_name(hlf_dtype dtype) {
     static const char *const names[] = {[HLF_DTYPE_F16] = "F16", [HLF_DTYPE_BF16] = "BF16", [HLF_DTYPE_F32] = "F32", [HLF_DTYPE_F64] = "F64"};
     return names[dtype];
-}
-
-static uint32_t kernel_dims(const part *p) {
-    return p->module.kind >= HLF_MODULE_CONV1D && p->module.kind <= HLF_MODULE_CONV3D ? p->module.kind - HLF_MODULE_CONV1D + 1 : 0;
 }
 
 /* [rank, d_in] or [rank, channels, kernel...]; [d_out, rank] or [d_out, rank, 1...]. */
@@ -83,8 +119,7 @@ static void append_tensor(const dialect_export *job, hlc_text *text, const part 
     hlc_text_printf(text, ",\"base_model.model.");
     append_name(text, hlf_index_string(&job->pool->index, p->module.name), p->module.name.length);
     hlc_text_printf(text, ".lora_%s%s%s\":{\"dtype\":\"%s\",\"shape\":[", embedding ? "embedding_" : "",
-                    side == HLF_SIDE_A ? "A" : "B", embedding ? "" : ".weight",
-                    dtype_name(side == HLF_SIDE_A ? p->entry.source_dtype_a : p->entry.source_dtype_b));
+                    side == HLF_SIDE_A ? "A" : "B", embedding ? "" : ".weight", dtype_name(dtype_of(p, side)));
     append_shape(text, p, side);
     hlc_text_printf(text, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)begin, (unsigned long long)*end);
 }
@@ -129,11 +164,12 @@ static bool write_tensor(dialect_export *job, const part *p, hlf_side side) {
     bool good = rows && (!turn || turned);
     if (!good) {
         hlc_out_of_memory(job->faults, job->pool->path, size);
-    } else if (!hlc_decode_source(&job->pool->index, &p->entry, side, job->coder, rows, &diag)) {
+    } else if (!(squeezed(p) ? hlc_decode_side : hlc_decode_source)(&job->pool->index, &p->entry, side, job->coder,
+                                                                    rows, &diag)) {
         hlc_fault_from_diag(job->faults, job->pool->path, &diag);
         good = false;
     } else if (turn) {
-        hlc_transpose(turned, rows, p->entry.rank, p->module.d_out, hlf_dtype_size((hlf_dtype)p->entry.source_dtype_b));
+        hlc_transpose(turned, rows, p->entry.rank, p->module.d_out, hlf_dtype_size(dtype_of(p, side)));
     }
     good = good && write_weights(job, turn ? turned : rows, size);
     job->report->tensors++;
@@ -173,12 +209,13 @@ bool hlc_export_dialect(const hlc_pool_file *pool, uint32_t adapter, const char 
     size_t config_file;
     *report = (hlc_export_report){.converted = true};
     hlf_index_adapter(&pool->index, adapter, &job.adapter);
+    report->squeezed = job.adapter.flags & HLF_ADAPTER_SQUEEZED;
     hlf_sha256_init(&job.hash);
     bool good = job.coder != NULL;
     if (!good) {
         hlc_out_of_memory(faults, pool->path, 0);
     }
-    good = good && hlc_folder_begin(&job.folder, target, faults) &&
+    good = good && check_kinds(&job) && hlc_folder_begin(&job.folder, target, faults) &&
            hlc_folder_add(&job.folder, "adapter_model.safetensors", &job.weights_file, faults) &&
            hlc_folder_add(&job.folder, "adapter_config.json", &config_file, faults);
     good = good && write_header(&job) && write_tensors(&job) && write_config(&job, config_file) &&

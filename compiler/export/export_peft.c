@@ -48,9 +48,6 @@ static bool load_text(const export_job *job, const hlf_blob_ref *blob, const cha
 }
 
 static bool load(export_job *job) {
-    if (job->adapter.flags & HLF_ADAPTER_SQUEEZED) {
-        return refuse(job, "it is squeezed; exporting that is not supported yet");
-    }
     bool header =
         load_text(job, &job->adapter.header, "the pool does not keep the header of its weight file", &job->header);
     bool config = load_text(job, &job->adapter.config, "the pool does not keep its configuration", &job->config);
@@ -268,7 +265,7 @@ bool hlc_export_peft(const hlc_pool_file *pool, uint32_t adapter, const char *ta
     *report = (hlc_export_report){0};
     job.number = adapter;
     hlf_index_adapter(&pool->index, adapter, &job.adapter);
-    if (job.adapter.dialect != HLC_DIALECT_PEFT && !(job.adapter.flags & HLF_ADAPTER_SQUEEZED)) {
+    if (job.adapter.dialect != HLC_DIALECT_PEFT || job.adapter.flags & HLF_ADAPTER_SQUEEZED) {
         hlc_encoder_destroy(job.coder);
         return hlc_export_dialect(pool, adapter, target, progress, report, faults);
     }

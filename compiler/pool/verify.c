@@ -24,13 +24,18 @@ typedef struct verify_job {
 
 static const char *const side_names[] = {[HLF_SIDE_A] = "A", [HLF_SIDE_B] = "B", [HLF_SIDE_GAUGE] = "gauge"};
 
-static void report(const verify_job *job, const char *place, const hl_diag *diag) {
-    hlc_fault_kind kind = diag->status == HL_ERR_MEMORY ? HLC_FAULT_RESOURCE : HLC_FAULT_INPUT;
+/* otherwise: the kind of what is wrong with the pool. */
+static void report_as(const verify_job *job, hlc_fault_kind otherwise, const char *place, const hl_diag *diag) {
+    hlc_fault_kind kind = diag->status == HL_ERR_MEMORY ? HLC_FAULT_RESOURCE : otherwise;
     if (diag->offset == HL_NO_OFFSET) {
         hlc_fault(job->faults, HLC_ERROR, kind, job->label, place, NULL, "%s", diag->message);
     } else {
         hlc_fault(job->faults, HLC_ERROR, kind, job->label, place, NULL, "byte %llu: %s", (unsigned long long)diag->offset, diag->message);
     }
+}
+
+static void report(const verify_job *job, const char *place, const hl_diag *diag) {
+    report_as(job, HLC_FAULT_INPUT, place, diag);
 }
 
 static void name_adapter(const hlf_index *index, const hlf_adapter_record *adapter, char place[HLC_PLACE_SIZE]) {
@@ -45,7 +50,7 @@ static void report_entry(const verify_job *job, const hlf_adapter_record *adapte
     name_adapter(job->index, adapter, owner);
     hlc_place(part, "module", hlf_index_string(job->index, module.name), module.name.length);
     snprintf(place, sizeof place, "%s: %s: %s", owner, part, side_names[side]);
-    report(job, place, diag);
+    report_as(job, diag->status == HL_ERR_INPUT ? HLC_FAULT_NOT_FINITE : HLC_FAULT_CHUNK, place, diag);
 }
 
 /* False, after a fault, when a matrix of shape->rows rows holds NaN or infinity. */
@@ -169,7 +174,7 @@ static void decode_adapter(const verify_job *job, const hlf_adapter_record *adap
     if (whole && memcmp(content, adapter->content_sha256, sizeof content) != 0) {
         char place[HLC_PLACE_SIZE];
         name_adapter(index, adapter, place);
-        hlc_bad_input(job->faults, job->label, place, "its content hash is not that of its weights");
+        hlc_error(job->faults, HLC_FAULT_CONTENT_HASH, job->label, place, "its content hash is not that of its weights");
     }
 }
 

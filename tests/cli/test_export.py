@@ -283,20 +283,6 @@ def test_two_tensors_of_one_place(tmp_path):
     refuse(forged(pool, tmp_path / "forged", forge), tmp_path / "forged", "the module has a second lora_A")
 
 
-def test_a_squeezed_adapter_is_refused_by_name(pool, tmp_path):
-    def forge(changing):
-        changing.table("adapters")["flags"][0] |= 4
-
-    refuse(forged(pool, tmp_path, forge), tmp_path, "squeezed")
-
-
-def test_another_dialect_is_refused_by_name(pool, tmp_path):
-    def forge(changing):
-        changing.table("adapters")["dialect"][0] = 1
-
-    refuse(forged(pool, tmp_path, forge), tmp_path, "dialect")
-
-
 def test_a_pool_without_the_source_texts(pool, tmp_path):
     def forge(changing):
         for name in ("header", "config"):

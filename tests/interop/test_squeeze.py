@@ -1,5 +1,7 @@
 """--energy and --max-rank against NumPy: what is kept, how it is stored, and the error that is told."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,9 @@ import programs
 import test_apply
 from hlp_reader import BF16, F16, F32, F64, Pool
 from lora import read_adapter
-from peft_adapters import Adapter, Pair, from_floats, pair, samples, write_adapter, write_all
+from peft_adapters import Adapter, Pair, from_floats, pair, samples, write_adapter, write_all, write_safetensors
 from programs import run
+from tensors import read_tensors
 
 FLOAT16_ROUNDING = 2.0**-10  # two factors, each row to 2^-11 of its length
 FLOAT32_ROUNDING = 2.0**-22
@@ -196,6 +199,90 @@ def test_threads_and_the_order_of_adapters_change_no_byte(codec, tmp_path):
         compile_json(path, "--codec", codec, "--threads", threads, "--energy", "0.9", "--max-rank", "6", *order)
         seen.add(path.read_bytes())
     assert len(seen) == 1
+
+
+# ---- taking them out again ----
+
+
+def test_the_export_is_what_is_stored(tmp_path):
+    """Element for element, with a scale of exactly 1, whatever ranks the modules have and however their names overlap."""
+    rng = np.random.default_rng(9)
+    names = ["q", "m.q", "x.m.q", "mXq", "a+b(c", "layers.1.q", "layers.11.q", "layers.10.q"]
+    made = {name: spectrum_pair(rng, rng.uniform(0.1, 1, 8)**4, 30, 20, (F32, BF16)[i % 2]) for i, name in enumerate(names)}
+    folder = write_adapter(tmp_path / "a", Adapter(made, samples(rng)))
+    compile_json(tmp_path / "p.hlp", "--energy", "0.98", folder)
+    ranks = check(folder, tmp_path / "p.hlp", 0.98, rounding=FLOAT16_ROUNDING)
+    assert len(set(ranks)) > 1
+    out = programs.export_adapter(tmp_path / "p.hlp", "a", tmp_path / "out")
+    pool, found = Pool(tmp_path / "p.hlp"), modules_of(out)
+    assert list(found) == sorted(names)
+    tensors = read_tensors(out / "adapter_model.safetensors")
+    for entry, (name, module) in zip(pool.entries_of(0), found.items()):
+        b, a = pool.components(entry)
+        assert module.scale == 1 and (module.a == a).all() and (module.b == b).all(), name
+        half_source = made[name].a.dtype == BF16
+        assert tensors[f"base_model.model.{name}.lora_A.weight"].dtype == ("F16" if half_source else "F32")
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA" and config["lora_alpha"] == config["r"] and not config["use_rslora"]
+    assert config["target_modules"] == sorted(names) and config["base_model_name_or_path"] == "test/base"
+    report = run("hilora-export", "--json", "--adapter", "a", "-o", tmp_path / "again", tmp_path / "p.hlp").expect(0).json()
+    assert report["squeezed"] and not report["identical"] and report["tensors"] == 16
+    # and it is an adapter like any other
+    (out / "embeddings.safetensors").write_bytes((folder / "embeddings.safetensors").read_bytes())
+    compile_json(tmp_path / "second.hlp", out)
+    second = Pool(tmp_path / "second.hlp")
+    for entry in pool.entries_of(0):
+        delta = stored_delta(pool, entry)
+        assert np.linalg.norm(stored_delta(second, entry) - delta) <= 1e-6 * np.linalg.norm(delta)
+
+
+def write_kinds(folder, tensors, **config):
+    folder.mkdir()
+    write_safetensors(folder / "adapter_model.safetensors",
+                      {f"base_model.model.{name}": from_floats(values, F32) for name, values in tensors.items()})
+    base = {"peft_type": "LORA", "base_model_name_or_path": "test/base", "r": 4, "lora_alpha": 8, "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(base | config))
+    return folder
+
+
+def test_embeddings_and_convolutions(tmp_path):
+    """Their tensors keep their names and shapes, but for the rank."""
+    rng = np.random.default_rng(10)
+    tensors = {"emb.lora_embedding_A": rng.standard_normal((4, 50)), "emb.lora_embedding_B": rng.standard_normal((6, 4)),
+               "conv.lora_A.weight": rng.standard_normal((4, 3, 2, 5)), "conv.lora_B.weight": rng.standard_normal((8, 4, 1, 1))}
+    folder = write_kinds(tmp_path / "a", tensors, target_modules=["emb", "conv"])
+    compile_json(tmp_path / "p.hlp", "--no-stats=allow", "--max-rank", "2", folder)
+    out = programs.export_adapter(tmp_path / "p.hlp", "a", tmp_path / "out")
+    found = {key.removeprefix("base_model.model."): tensor.float64()
+             for key, tensor in read_tensors(out / "adapter_model.safetensors").items()}
+    assert {key: value.shape for key, value in found.items()} == {
+        "emb.lora_embedding_A": (2, 50), "emb.lora_embedding_B": (6, 2),
+        "conv.lora_A.weight": (2, 3, 2, 5), "conv.lora_B.weight": (8, 2, 1, 1)}
+    for name, part in (("emb", "lora_embedding_{}"), ("conv", "lora_{}.weight")):
+        a, b = (np.float32(tensors[f"{name}.{part.format(side)}"]).astype(float) for side in "AB")
+        delta = 2 * b.reshape(-1, 4) @ a.reshape(4, -1)
+        u, s, vt = np.linalg.svd(delta, full_matrices=False)
+        a, b = (found[f"{name}.{part.format(side)}"] for side in "AB")
+        assert np.allclose(b.reshape(-1, 2) @ a.reshape(2, -1), (u[:, :2] * s[:2]) @ vt[:2], atol=1e-6 * s[0])
+
+
+@pytest.mark.parametrize("kind", ["experts", "attention"])
+def test_kinds_whose_components_peft_cannot_say_are_refused(kind, tmp_path):
+    rng = np.random.default_rng(11)
+    if kind == "experts":
+        tensors = {"mlp.experts.lora_A.weight": rng.standard_normal((12, 10)),
+                   "mlp.experts.lora_B.weight": rng.standard_normal((6, 12))}
+        config = {"target_parameters": ["mlp.experts.down_proj"], "lora_B_layout": "rank_major", "target_modules": []}
+    else:
+        tensors = {"attn.lora_A.weight": rng.standard_normal((4, 9)), "attn.lora_B.weight": rng.standard_normal((27, 4)),
+                   "attn.base_layer.out_proj.lora_A.weight": rng.standard_normal((4, 9)),
+                   "attn.base_layer.out_proj.lora_B.weight": rng.standard_normal((9, 4))}
+        config = {"target_modules": ["attn"]}
+    folder = write_kinds(tmp_path / "a", tensors, **config)
+    compile_json(tmp_path / "p.hlp", "--no-stats=allow", "--max-rank", "2", folder)
+    run("hilora-validate", "--deep", tmp_path / "p.hlp").expect(0)
+    done = run("hilora-export", "--adapter", "a", "-o", tmp_path / "out", tmp_path / "p.hlp").expect(1)
+    assert kind in done.stderr and not (tmp_path / "out").exists()
 
 
 # ---- real adapters, of all types ----

@@ -9,7 +9,9 @@ import pytest
 import fresh
 import lora
 import make_peft_fixtures as fixtures
+import programs
 import roundtrip
+from hlp_reader import Pool
 from programs import FIXTURES
 from tensors import read_metadata, read_tensors
 
@@ -73,6 +75,30 @@ def test_fresh_adapters_survive_a_pool_and_mean_what_peft_makes_of_them(tmp_path
     pool = roundtrip.assert_survives([tmp_path / name for name in cases], tmp_path, *options)
     roundtrip.assert_means(pool, by_peft(tmp_path))
     roundtrip.assert_means(pool, by_peft(tmp_path / "exported"))
+
+
+def test_a_squeezed_adapter_means_in_peft_what_the_pool_holds(tmp_path):
+    """Its own loading, of adapters with patterns of ranks: scale 1, and the stored delta to the rounding of float64."""
+    rng = np.random.default_rng([fresh.SEED, 3000])
+    cases = {f"fresh-{index}": fresh.make(rng, f"fresh-{index}", tmp_path / f"fresh-{index}")
+             for index in range(fresh.COUNT)}
+    print(cases)
+    path = programs.compile_pool(tmp_path / "pool.hlp", "--no-stats=allow", "--max-rank", "4", "--energy", "0.9",
+                                 *(tmp_path / name for name in cases))
+    pool, squeezed = Pool(path), 0
+    for adapter, name in enumerate(sorted(cases)):
+        if not pool.adapters[adapter]["flags"] & 4:
+            continue
+        squeezed += 1
+        exported = programs.export_adapter(path, name, tmp_path / f"out-{name}")
+        expected = fixtures.expected(cases[name].base(), exported, adapter)
+        assert len([key for key in expected if key.startswith("scale/")]) == len(pool.entries_of(adapter))
+        for entry in pool.entries_of(adapter):
+            module = pool.string(pool.modules[pool.entries[entry]["module"]]["name"]).decode()
+            b, a = pool.components(entry)
+            assert expected[f"scale/{module}"][0] == 1
+            assert_close(expected[f"delta/{module}"], b @ a, np.linalg.norm(b) * np.linalg.norm(a))
+    assert squeezed > fresh.COUNT // 2
 
 
 @pytest.fixture(scope="module")

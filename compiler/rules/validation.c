@@ -1,4 +1,4 @@
-#include "compiler/cli/validate.h"
+#include "compiler/rules/validation.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -7,15 +7,43 @@
 
 #include "compiler/base/files.h"
 #include "compiler/base/workers.h"
-#include "compiler/ingest/embeddings.h"
 #include "compiler/ingest/locate.h"
-#include "compiler/pool/finite.h"
-#include "compiler/pool/pool_file.h"
 #include "compiler/pool/verify.h"
+#include "compiler/rules/adapter_rules.h"
+#include "compiler/rules/company_rules.h"
+#include "compiler/rules/rule_table.h"
+#include "compiler/rules/weight_rules.h"
+
+/* The name of each check, and the kind of its faults that do not say more. */
+static const struct {
+    const char *code;
+    hlc_fault_kind kind;
+} checks[HLC_CHECKS] = {[HLC_CHECK_PATH] = {"path", HLC_FAULT_NO_ADAPTER},
+                        [HLC_CHECK_NAME] = {"name", HLC_FAULT_SAME_NAME},
+                        [HLC_CHECK_POOL_STRUCTURE] = {"pool-structure", HLC_FAULT_POOL_STRUCTURE},
+                        [HLC_CHECK_POOL_CONTENT] = {"pool-content", HLC_FAULT_POOL_CONTENT},
+                        [HLC_CHECK_SOURCES] = {"sources", HLC_FAULT_NO_SOURCE},
+                        [HLC_CHECK_ADAPTER] = {"adapter", HLC_FAULT_TENSOR},
+                        [HLC_CHECK_WEIGHTS] = {"weights", HLC_FAULT_NOT_FINITE},
+                        [HLC_CHECK_EMBEDDINGS] = {"embeddings", HLC_FAULT_EMBEDDINGS},
+                        [HLC_CHECK_SAMPLES] = {"samples", HLC_FAULT_EMBEDDINGS},
+                        [HLC_CHECK_POOL_WIDE] = {"pool-wide", HLC_FAULT_OTHER_SHAPE},
+                        [HLC_CHECK_ROUTING] = {"routing", HLC_FAULT_RIVALS},
+                        [HLC_CHECK_SPECTRUM] = {"spectrum", HLC_FAULT_SPECTRUM}};
+
+const char *hlc_check_code(hlc_check check) {
+    return checks[check].code;
+}
 
 /* The list that a check of a subject adds to; hlc_validate made room for each. */
 static hlc_faults *list_of(hlc_subject *subject, hlc_check check) {
     return subject->found[check];
+}
+
+static void report_progress(const hlc_validation *validation, size_t done) {
+    if (validation->progress.report) {
+        validation->progress.report(validation->progress.user, "checking", done, validation->count);
+    }
 }
 
 /* ---- What a path is ---- */
@@ -88,7 +116,7 @@ static int compare_names(const void *a, const void *b) {
 }
 
 static bool check_names(const hlc_validation *validation) {
-    hlc_subject **adapters = malloc(validation->count * sizeof *adapters);
+    hlc_subject **adapters = malloc((validation->count + 1) * sizeof *adapters);
     size_t count = 0;
     if (!adapters) {
         return false;
@@ -112,112 +140,90 @@ static bool check_names(const hlc_validation *validation) {
     return true;
 }
 
-/* ---- Pools ---- */
+/* ---- Each pool, each adapter ---- */
 
 static void check_pool(const hlc_validation *validation, hlc_subject *subject) {
-    hlc_pool_file pool;
-    if (!hlc_pool_file_open(&pool, subject->path, list_of(subject, HLC_CHECK_POOL_STRUCTURE))) {
+    if (!hlc_pool_file_open(&subject->pool, subject->path, list_of(subject, HLC_CHECK_POOL_STRUCTURE))) {
         return;
     }
-    subject->adapters = pool.index.adapters;
-    memcpy(subject->digest, pool.index.header.digest, sizeof subject->digest);
-    hlc_verify_pool(&pool.file, validation->deep ? HLC_VERIFY_DECODE : HLC_VERIFY_CHECKSUMS, subject->path,
+    subject->adapters = subject->pool.index.adapters;
+    memcpy(subject->digest, subject->pool.index.header.digest, sizeof subject->digest);
+    hlc_verify_pool(&subject->pool.file, validation->deep ? HLC_VERIFY_DECODE : HLC_VERIFY_CHECKSUMS, subject->path,
                     validation->threads, list_of(subject, HLC_CHECK_POOL_CONTENT));
-    hlc_pool_file_close(&pool);
 }
 
-/* ---- Adapters ---- */
-
-/* Reads the matrix in blocks; reports its first element that is NaN or infinite, and how many are. */
-static bool check_matrix(const hlc_adapter *adapter, const hlc_matrix_source *source, void *block, size_t block_size,
-                         hlc_faults *faults) {
-    const size_t element = hlf_dtype_size(source->dtype);
-    const uint64_t n = source->rows * source->cols;
-    uint64_t bad = 0, first = n;
-    for (uint64_t at = 0; at < n;) {
-        const uint64_t left = n - at, room = block_size / element, take = left < room ? left : room;
-        uint64_t first_here;
-        if (!hlc_adapter_read_bytes(adapter, source->offset + at * element, block, take * element, faults)) {
-            return false;
-        }
-        const uint64_t bad_here = hlc_count_non_finite(block, source->dtype, take, &first_here);
-        first = bad_here && !bad ? at + first_here : first;
-        bad += bad_here;
-        at += take;
-    }
-    if (bad) {
-        char place[HLC_PLACE_SIZE];
-        hlc_bad_input(faults, adapter->path, hlc_place(place, "tensor", source->key.bytes, source->key.length),
-                      "NaN or infinity in %llu of %llu elements, the first in row %llu, column %llu",
-                      (unsigned long long)bad, (unsigned long long)n, (unsigned long long)(first / source->cols),
-                      (unsigned long long)(first % source->cols));
-    }
-    return true;
-}
-
-static void check_weights(const hlc_adapter *adapter, hlc_faults *faults) {
-    enum { BLOCK = 1 << 20 };
-    void *block = malloc(BLOCK);
-    if (!block) {
-        hlc_out_of_memory(faults, adapter->path, BLOCK);
-    }
-    for (size_t i = 0; block && i < adapter->target_count; i++) {
-        const hlc_target *target = &adapter->targets[i];
-        if (!check_matrix(adapter, &target->a, block, BLOCK, faults) ||
-            !check_matrix(adapter, &target->b, block, BLOCK, faults)) {
-            break;
-        }
-    }
-    free(block);
-}
-
-static void check_samples(const hlc_adapter_files *files, bool adapter_good, hlc_subject *subject) {
+static void check_samples(const hlc_adapter_files *files, hlc_subject *subject) {
     hlc_faults *faults = list_of(subject, HLC_CHECK_SAMPLES);
-    if (!files->embeddings && !adapter_good) {
+    if (!files->embeddings && !subject->adapter) {
         return; /* what is no adapter needs none */
     }
     if (!files->embeddings) {
-        hlc_fault(faults, HLC_WARNING, HLC_FAULT_INPUT, files->weights, NULL,
+        hlc_fault(faults, HLC_WARNING, HLC_FAULT_NO_SAMPLES, files->weights, NULL,
                   "hilora-embed, or hilora-compile --no-stats=allow",
                   "no embeddings: the router could not find this adapter");
         return;
     }
-    hlc_embeddings *embeddings =
+    subject->embeddings =
         hlc_embeddings_read(files->embeddings, files->embeddings_key, list_of(subject, HLC_CHECK_EMBEDDINGS));
-    if (embeddings && embeddings->samples < 2) {
-        hlc_bad_input(faults, files->embeddings, NULL, "%zu sample: at least two are needed, about 20 are advised",
-                      embeddings->samples);
-    }
-    hlc_embeddings_free(embeddings);
-}
-
-static void check_adapter(const hlc_validation *validation, hlc_subject *subject) {
-    const hlc_ingest_options ingest = {.drop_extras = validation->drop_extras};
-    hlc_adapter *adapter = hlc_adapter_open(subject->files, &ingest, list_of(subject, HLC_CHECK_ADAPTER));
-    if (adapter && validation->deep) {
-        check_weights(adapter, list_of(subject, HLC_CHECK_WEIGHTS));
-    }
-    check_samples(subject->files, adapter != NULL, subject);
-    hlc_adapter_close(adapter);
-}
-
-/* ---- The run ---- */
-
-static void report_progress(const hlc_validation *validation, size_t done) {
-    if (validation->progress.report) {
-        validation->progress.report(validation->progress.user, "checking", done, validation->count);
+    if (subject->embeddings && subject->embeddings->samples < 2) {
+        hlc_error(faults, HLC_FAULT_TOO_FEW_SAMPLES, files->embeddings, NULL,
+                  "%zu sample: at least two are needed, about 20 are advised", subject->embeddings->samples);
     }
 }
 
 static void check_one_adapter(void *context, size_t i, size_t worker) {
     const hlc_validation *validation = context;
     hlc_subject *subject = &validation->subjects[i];
+    const hlc_ingest_options ingest = {.drop_extras = validation->drop_extras};
     if (subject->files) {
-        check_adapter(validation, subject);
+        hlc_faults *faults = list_of(subject, HLC_CHECK_ADAPTER);
+        subject->adapter = hlc_adapter_open(subject->files, &ingest, faults);
+        if (subject->adapter && !hlc_check_adapter_rules(subject->adapter, faults)) {
+            hlc_out_of_memory(faults, subject->path, 0);
+        }
+        check_samples(subject->files, subject);
     }
     if (worker == 0) {
         report_progress(validation, i + 1);
     }
+}
+
+/* ---- All together ---- */
+
+static bool check_deeply(hlc_company *company) {
+    const hlc_policy *policy = company->validation->policy;
+    return hlc_check_weights(company) &&
+           (!hlc_policy_wants(policy, HLC_FAULT_NEAR_DUPLICATE) || hlc_check_near_duplicates(company)) &&
+           hlc_check_spectra(company);
+}
+
+static bool check_company(hlc_company *company) {
+    const hlc_policy *policy = company->validation->policy;
+    bool good = hlc_check_families(company) && hlc_check_shapes(company) && hlc_check_bases(company) &&
+                hlc_check_ranks(company) && hlc_check_samples(company) && hlc_check_agreement(company) &&
+                hlc_check_routing(company) && hlc_check_sources(company);
+    if (good && hlc_policy_wants(policy, HLC_FAULT_SAME_BYTES)) {
+        good = hlc_check_same_bytes(company);
+    }
+    return good && (!company->validation->deep || check_deeply(company));
+}
+
+/* The adapters of each pool whose bytes can be trusted, then those with files of their own. */
+static bool check_companies(const hlc_validation *validation) {
+    hlc_company company;
+    bool good = true;
+    for (size_t i = 0; good && i < validation->count; i++) {
+        hlc_subject *subject = &validation->subjects[i];
+        if (subject->adapters && hlc_faults_errors(list_of(subject, HLC_CHECK_POOL_CONTENT)) == 0) {
+            good = hlc_company_of_pool(validation, subject, &company) && check_company(&company);
+            hlc_company_free(&company);
+        }
+    }
+    if (good) {
+        good = hlc_company_of_adapters(validation, &company) && (!company.count || check_company(&company));
+        hlc_company_free(&company);
+    }
+    return good;
 }
 
 /* A list per check is there while the checks run; those that stay empty go. */
@@ -227,16 +233,16 @@ static bool make_lists(hlc_subject *subject) {
         if (!subject->found[check]) {
             return false;
         }
+        hlc_faults_scope(subject->found[check], checks[check].kind);
     }
     return true;
 }
 
-static void sum_lists(hlc_subject *subject) {
+static void drop_empty_lists(hlc_subject *subject) {
     for (int check = 0; check < HLC_CHECKS; check++) {
-        subject->errors += hlc_faults_errors(subject->found[check]);
-        subject->warnings += hlc_faults_warnings(subject->found[check]);
-        if (!hlc_faults_count(subject->found[check]) && !hlc_faults_errors(subject->found[check])) {
-            hlc_faults_destroy(subject->found[check]);
+        hlc_faults *found = subject->found[check];
+        if (!hlc_faults_count(found) && !hlc_faults_errors(found)) {
+            hlc_faults_destroy(found);
             subject->found[check] = NULL;
         }
     }
@@ -256,9 +262,10 @@ bool hlc_validate(hlc_validation *validation) {
             report_progress(validation, i + 1);
         }
     }
-    good = good && hlc_parallel(validation->threads, validation->count, check_one_adapter, validation);
+    good = good && hlc_parallel(validation->threads, validation->count, check_one_adapter, validation) &&
+           check_companies(validation);
     for (size_t i = 0; good && i < validation->count; i++) {
-        sum_lists(&validation->subjects[i]);
+        drop_empty_lists(&validation->subjects[i]);
     }
     return good;
 }
@@ -268,6 +275,11 @@ void hlc_validation_free(hlc_validation *validation) {
         hlc_subject *subject = &validation->subjects[i];
         for (int check = 0; check < HLC_CHECKS; check++) {
             hlc_faults_destroy(subject->found[check]);
+        }
+        hlc_adapter_close(subject->adapter);
+        hlc_embeddings_free(subject->embeddings);
+        if (subject->adapters) {
+            hlc_pool_file_close(&subject->pool);
         }
         if (subject->files) {
             hlc_adapter_files_free(subject->files, 1);
