@@ -36,7 +36,8 @@ static const hlc_program program = {
     "      --version              the version\n"
     "\n"
     "Routing options are those of hilora-route: --select, --k, --p, --gamma, --temperature, --familiar, --fallback,\n"
-    "--wide-k, --weights, --max-adapters, --allocate, --seed, --allow, --deny, --variance-norm.\n"
+    "--wide-k, --weights, --max-adapters, --allocate, --seed, --allow, --deny, --threshold,\n"
+    "--variance-norm.\n"
     "\n"
     "Exit status: 0 done, 1 a bad pool or embedding, or no such adapter, 2 misuse, 3 a missing file or resource, or a\n"
     "FOLDER that is there already.\n"};
