@@ -26,6 +26,9 @@ static const hlc_program program = {
     "                             their SHA-256 with the pool's; may be given often\n"
     "      --embeddings PATH      where the adapters' embeddings are, as for hilora-compile\n"
     "      --drop-extras          warn of tensors that are no low-rank update, as they would be left out\n"
+    "      --expert-layout rank-major|grouped\n"
+    "      --mlx-alpha ignore|apply\n"
+    "                             how to read what an adapter does not say, as for hilora-compile\n"
     "      --rules FILE           JSON with severities, thresholds and exceptions (docs/VALIDATE.md)\n"
     "      --fail-on LEVEL        error (default), or warning: exit status 1 for warnings, too\n"
     "      --report FILE          everything found in 80 columns, by path, worst first, with remedies\n"
@@ -47,6 +50,8 @@ enum option_code {
     OPTION_SOURCES,
     OPTION_EMBEDDINGS,
     OPTION_DROP_EXTRAS,
+    OPTION_EXPERT_LAYOUT,
+    OPTION_MLX_ALPHA,
     OPTION_RULES,
     OPTION_FAIL_ON,
     OPTION_REPORT,
@@ -64,6 +69,8 @@ static const struct option long_options[] = {{"deep", no_argument, NULL, OPTION_
                                              {"sources", required_argument, NULL, OPTION_SOURCES},
                                              {"embeddings", required_argument, NULL, OPTION_EMBEDDINGS},
                                              {"drop-extras", no_argument, NULL, OPTION_DROP_EXTRAS},
+                                             {"expert-layout", required_argument, NULL, OPTION_EXPERT_LAYOUT},
+                                             {"mlx-alpha", required_argument, NULL, OPTION_MLX_ALPHA},
                                              {"rules", required_argument, NULL, OPTION_RULES},
                                              {"fail-on", required_argument, NULL, OPTION_FAIL_ON},
                                              {"report", required_argument, NULL, OPTION_REPORT},
@@ -105,6 +112,20 @@ static int set_fail_on(settings *s, const char *text) {
     return level >= 0 ? -1 : hlc_cli_misuse(&program, "--fail-on takes error or warning, not '%s'", text);
 }
 
+static int set_expert_layout(settings *s, const char *text) {
+    static const char *const layouts[] = {"rank-major", "grouped", NULL};
+    const int layout = hlc_cli_choice(text, layouts);
+    s->validation.ingest.expert_layout = layout == 1 ? HLC_EXPERTS_GROUPED : HLC_EXPERTS_RANK_MAJOR;
+    return layout >= 0 ? -1 : hlc_cli_misuse(&program, "--expert-layout takes rank-major or grouped, not '%s'", text);
+}
+
+static int set_mlx_alpha(settings *s, const char *text) {
+    static const char *const alphas[] = {"ignore", "apply", NULL};
+    const int alpha = hlc_cli_choice(text, alphas);
+    s->validation.ingest.mlx_alpha = alpha == 1 ? HLC_MLX_ALPHA_APPLY : HLC_MLX_ALPHA_IGNORE;
+    return alpha >= 0 ? -1 : hlc_cli_misuse(&program, "--mlx-alpha takes ignore or apply, not '%s'", text);
+}
+
 /* -1: go on; else the exit status. */
 static int apply_option(settings *s, int code) {
     switch (code) {
@@ -118,8 +139,12 @@ static int apply_option(settings *s, int code) {
         s->validation.embeddings = optarg;
         return -1;
     case OPTION_DROP_EXTRAS:
-        s->validation.drop_extras = true;
+        s->validation.ingest.drop_extras = true;
         return -1;
+    case OPTION_EXPERT_LAYOUT:
+        return set_expert_layout(s, optarg);
+    case OPTION_MLX_ALPHA:
+        return set_mlx_alpha(s, optarg);
     case OPTION_RULES:
         s->rules = optarg;
         return -1;

@@ -76,8 +76,8 @@ const hlc_rule hlc_rules[] = {
      "train on the base model's own vocabulary, or --drop-extras", {{0}}},
     {"HL0310", HLC_FAULT_MIXED_TYPES, HLC_NOTE, false, "the weights are of more than one element type",
      "save the adapter in one type, or leave it: a pool keeps each as it is", {{0}}},
-    {"HL0311", HLC_FAULT_UNSUPPORTED, HLC_ERROR, false, "the adapter holds parts of an update that are not supported",
-     "train the adapter without them", {{0}}},
+    {"HL0311", HLC_FAULT_UNSUPPORTED, HLC_ERROR, false, "the adapter holds parts of an update that cannot be read, or in two ways between which an option must decide",
+     "name the way that the reason says (--expert-layout), or train the adapter without them", {{0}}},
 
     {"HL0401", HLC_FAULT_NOT_FINITE, HLC_ERROR, true, "a weight is NaN or infinite", "train again: the run has diverged", {{0}}},
     {"HL0402", HLC_FAULT_F16_OVERFLOW, HLC_WARNING, true, "a weight overflows when an engine casts it to float16",

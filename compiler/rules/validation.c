@@ -174,10 +174,9 @@ static void check_samples(const hlc_adapter_files *files, hlc_subject *subject) 
 static void check_one_adapter(void *context, size_t i, size_t worker) {
     const hlc_validation *validation = context;
     hlc_subject *subject = &validation->subjects[i];
-    const hlc_ingest_options ingest = {.drop_extras = validation->drop_extras};
     if (subject->files) {
         hlc_faults *faults = list_of(subject, HLC_CHECK_ADAPTER);
-        subject->adapter = hlc_adapter_open(subject->files, &ingest, faults);
+        subject->adapter = hlc_adapter_open(subject->files, &validation->ingest, faults);
         if (subject->adapter && !hlc_check_adapter_rules(subject->adapter, faults)) {
             hlc_out_of_memory(faults, subject->path, 0);
         }

@@ -52,7 +52,8 @@ typedef struct hlc_validation {
     const char *embeddings;     /* folder or file, or NULL */
     const char *const *sources; /* adapters' files or folders, or folders of these */
     size_t source_count;
-    bool deep, drop_extras;
+    hlc_ingest_options ingest;
+    bool deep;
     size_t threads;
     const hlc_policy *policy;
     hlc_progress progress;

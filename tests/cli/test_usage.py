@@ -65,6 +65,8 @@ hilora-validate
 hilora-validate --threads -1 x
 hilora-validate --unknown x
 hilora-validate --fail-on note x
+hilora-validate --expert-layout columns x
+hilora-validate --mlx-alpha both x
 hilora-validate --explain HL9999
 hilora-validate --explain HL0301x
 hilora-validate --json --sarif - x
