@@ -24,6 +24,14 @@ static void leave(void) {
     pthread_mutex_unlock(&lock);
 }
 
+void hlc_h5_hold(void) {
+    pthread_mutex_lock(&lock);
+}
+
+void hlc_h5_release(void) {
+    pthread_mutex_unlock(&lock);
+}
+
 /* The innermost message of HDF5's error stack: the one that says what really happened. */
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *error, void *text) {
     if (n == 0 && error->desc) {
@@ -111,14 +119,13 @@ static bool check_shape(const char *path, const char *dataset, hid_t space, cons
     return true;
 }
 
-/* A dataset may declare a shape of terabytes that it does not store: what is allocated is bounded by the bytes that are there,
- * a compressed chunk's expansion included. */
-static bool check_stored(const char *path, const char *dataset, hid_t set, const hsize_t dims[2], hlc_faults *faults) {
-    const uint64_t largest_expansion = 4096, free_allowance = UINT64_C(64) << 20;
-    uint64_t wanted = dims[0] * dims[1] * sizeof(float), stored = H5Dget_storage_size(set);
-    if (wanted > free_allowance && wanted / largest_expansion > stored) {
-        hlc_bad_input(faults, path, dataset, "declares %llu bytes of embeddings and stores %llu", (unsigned long long)wanted,
-                      (unsigned long long)stored);
+/* A dataset may declare a shape of terabytes that it does not store, and chunks that expand a thousandfold. */
+static bool check_stored(const char *path, const char *dataset, hid_t set, const hsize_t dims[2], const hlc_h5_limits *limits,
+                         hlc_faults *faults) {
+    const uint64_t wanted = dims[0] * dims[1] * sizeof(float);
+    if (wanted > limits->bytes) {
+        hlc_bad_input(faults, path, dataset, "declares %llu bytes of embeddings; at most %llu are read from a file of this size",
+                      (unsigned long long)wanted, (unsigned long long)limits->bytes);
         return false;
     }
     hid_t create = H5Dget_create_plist(set);
@@ -145,7 +152,7 @@ static bool read_values(const char *path, const char *dataset, hid_t set, const 
         hlc_bad_input(faults, path, dataset, "the elements are not float16, float32 or float64");
         good = false;
     }
-    good = good && check_stored(path, dataset, set, dims, faults);
+    good = good && check_stored(path, dataset, set, dims, limits, faults);
     if (good) {
         *values = malloc(dims[0] * dims[1] * sizeof(float));
         if (!*values) {

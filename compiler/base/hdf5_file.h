@@ -1,6 +1,6 @@
 /* The only door to the HDF5 library: reading a matrix of embeddings, and laying out a pool.
  *
- * HDF5 is not thread-safe: reading takes a lock of its own; a writer belongs to one thread, and nothing else here may run
+ * HDF5 is not safe from hostile files: use hdf5_embeddings.h. Nor is it thread-safe: reading takes a lock of its own; a writer belongs to one thread, and nothing else here may run
  * while that thread is inside one of its calls, which the same lock ensures. HDF5's own error printing is off. */
 #ifndef HILORA_COMPILER_HDF5_FILE_H
 #define HILORA_COMPILER_HDF5_FILE_H
@@ -15,7 +15,12 @@
 
 typedef struct hlc_h5_limits {
     size_t rows, columns, elements;
+    uint64_t bytes; /* of the matrix as float32 */
 } hlc_h5_limits;
+
+/* Keeps every other thread out of this module meanwhile: for making a process, whose only thread releases it again, too. */
+void hlc_h5_hold(void);
+void hlc_h5_release(void);
 
 /* Reads dataset `dataset` (rows x columns of float16, float32 or float64, any byte order) as float32 into a malloc'd array.
  * attributes: encoder, revision, prefix, normalized, of the dataset or else of the file's root; malloc'd UTF-8 or NULL.

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "compiler/base/files.h"
-#include "compiler/base/hdf5_file.h"
+#include "compiler/base/hdf5_embeddings.h"
 #include "compiler/ingest/npy.h"
 #include "compiler/ingest/safetensors.h"
 
@@ -18,6 +18,8 @@ enum {
     MOST_DIM = 65536,
     MOST_COMPONENTS = 1 << 30, /* of all samples: 4 GiB as float32 */
     MOST_TEXT = 65536,         /* bytes of encoder, revision or prefix */
+    H5_EXPANSION = 64,         /* an HDF5 file's embeddings may be so many times its size, */
+    H5_ALLOWANCE = 16 << 20,   /* and this */
     BLOCK_ELEMENTS = 1 << 18   /* converted at a time */
 };
 
@@ -254,8 +256,11 @@ static bool read_h5(const char *path, const char *key, hlc_embeddings *out, hlc_
     if (!hlc_file_open(path, &file, faults)) /* HDF5 itself would wait on a pipe */
         return false;
     close(file.fd);
-    const hlc_h5_limits limits = {MOST_SAMPLES, MOST_DIM, MOST_COMPONENTS};
-    bool ok = hlc_h5_read_matrix(path, key, &limits, &out->values, &out->samples, &out->dim, attributes, faults);
+    const uint64_t expanded = file.size < UINT64_MAX / H5_EXPANSION - H5_ALLOWANCE ? file.size * H5_EXPANSION + H5_ALLOWANCE : UINT64_MAX;
+    const hlc_h5_limits limits = {MOST_SAMPLES, MOST_DIM, MOST_COMPONENTS,
+                                  expanded < 4 * (uint64_t)MOST_COMPONENTS ? expanded : 4 * (uint64_t)MOST_COMPONENTS};
+    bool ok =
+        hlc_h5_read_contained(path, file.size, key, &limits, &out->values, &out->samples, &out->dim, attributes, faults);
     out->encoder = attributes[0];
     out->revision = attributes[1];
     out->prefix = attributes[2];

@@ -1,0 +1,107 @@
+#include "tests/unit/ingest_fixture.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "compiler/base/contained.h"
+
+static const uint64_t plenty = UINT64_C(1) << 30;
+
+static void answer_tries(void *context, int fd) {
+    const char *path = context;
+    const int tries[] = {open(path, O_RDONLY), open(path, O_RDWR),         open("made", O_WRONLY | O_CREAT, 0600),
+                         unlink(path),         socket(AF_INET, SOCK_STREAM, 0), kill(getppid(), 0)};
+    hlc_contained_write(fd, tries, sizeof tries);
+}
+
+START_TEST(a_child_can_read_files_and_nothing_else) {
+    int tries[6];
+    char path[] = "file";
+    hlc_contained child;
+    write_text(path, "text");
+    ck_assert(hlc_contained_start(&child, answer_tries, path, plenty, 10));
+    ck_assert(hlc_contained_read(&child, tries, sizeof tries));
+    ck_assert_int_eq(hlc_contained_end(&child), 0);
+    ck_assert_int_ge(tries[0], 0);
+    for (size_t i = 1; i < 6; i++)
+        ck_assert_int_eq(tries[i], -1);
+    ck_assert_int_eq(access("made", F_OK), -1);
+    ck_assert_int_eq(access(path, F_OK), 0);
+}
+END_TEST
+
+static void loop(void *context, int fd) {
+    (void)context, (void)fd;
+    for (volatile bool forever = true; forever;) {
+    }
+}
+
+static void write_for_ever(void *context, int fd) {
+    while (hlc_contained_write(fd, context, 1)) {
+    }
+}
+
+START_TEST(children_that_loop_or_babble_are_ended) {
+    char byte = 'x';
+    hlc_contained child;
+    ck_assert(hlc_contained_start(&child, loop, NULL, plenty, 1));
+    ck_assert(!hlc_contained_read(&child, &byte, 1));
+    ck_assert_int_eq(hlc_contained_end(&child), SIGXCPU);
+    ck_assert(hlc_contained_start(&child, write_for_ever, &byte, plenty, 10));
+    ck_assert(hlc_contained_read(&child, &byte, 1));
+    ck_assert_int_eq(hlc_contained_end(&child), SIGPIPE);
+}
+END_TEST
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+static void crash(void *context, int fd) {
+    (void)context, (void)fd;
+    __builtin_trap();
+}
+
+START_TEST(a_crash_is_told) {
+    hlc_contained child;
+    char byte;
+    ck_assert(hlc_contained_start(&child, crash, NULL, plenty, 10));
+    ck_assert(!hlc_contained_read(&child, &byte, 1));
+    ck_assert_int_ne(hlc_contained_end(&child), 0);
+}
+END_TEST
+
+static void allocate(void *context, int fd) {
+    const size_t *size = context;
+    void *volatile block = malloc(*size);
+    const char got = block != NULL;
+    hlc_contained_write(fd, &got, 1);
+}
+
+START_TEST(memory_has_a_limit) {
+    hlc_contained child;
+    size_t sizes[] = {(size_t)64 << 20, (size_t)512 << 20};
+    char got;
+    for (size_t i = 0; i < 2; i++) {
+        ck_assert(hlc_contained_start(&child, allocate, &sizes[i], (size_t)256 << 20, 10));
+        ck_assert(hlc_contained_read(&child, &got, 1));
+        ck_assert_int_eq(got, i == 0);
+        ck_assert_int_eq(hlc_contained_end(&child), 0);
+    }
+}
+END_TEST
+#endif
+
+int main(void) {
+    Suite *suite = suite_create("contained");
+    TCase *all = tcase_create("all");
+    tcase_add_checked_fixture(all, enter_folder, leave_folder);
+    tcase_set_timeout(all, 60);
+    tcase_add_test(all, a_child_can_read_files_and_nothing_else);
+    tcase_add_test(all, children_that_loop_or_babble_are_ended);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    tcase_add_test(all, a_crash_is_told);
+    tcase_add_test(all, memory_has_a_limit);
+#endif
+    suite_add_tcase(suite, all);
+    return run_suite(suite);
+}
