@@ -53,7 +53,7 @@ int hlc_route_parse_with(const hlc_program *program, int argc, char **argv, cons
 bool hlc_route_resolve(hlc_route_settings *settings, const hl_pool *pool, hlc_faults *faults);
 void hlc_route_settings_free(hlc_route_settings *settings);
 
-void hlc_route_print(FILE *stream, const hlc_route_settings *settings, const hlc_routing *routing);
+void hlc_route_print(FILE *stream, const hlc_routing *routing);
 /* NULL when memory is out. */
 json_t *hlc_route_json(const hlc_route_settings *settings, const hlc_routing *routing);
 

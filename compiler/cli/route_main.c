@@ -87,7 +87,7 @@ static int show(const hlc_route_settings *s, const hl_pool *pool, const hl_route
     if (s->json) {
         return hlc_cli_write_json(&program, hlc_route_json(s, &routing), HLC_EXIT_DONE);
     }
-    hlc_route_print(stdout, s, &routing);
+    hlc_route_print(stdout, &routing);
     return hlc_cli_finish(&program, HLC_EXIT_DONE);
 }
 

@@ -142,9 +142,8 @@ static void print_route(FILE *stream, const hlc_routing *r) {
     }
 }
 
-void hlc_route_print(FILE *stream, const hlc_route_settings *settings, const hlc_routing *r) {
+void hlc_route_print(FILE *stream, const hlc_routing *r) {
     const hl_route_view *view = &r->view;
-    (void)settings;
     print_familiarity(stream, view);
     print_route(stream, r);
     fprintf(stream, "select %s, weights %s, gamma %g, gate %s\n", select_name(view->select), weights_name(view), view->gamma,
