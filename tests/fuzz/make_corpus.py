@@ -132,6 +132,18 @@ def adapter_seeds():
     yield "rank-0", adapter("file", lora_config(), pair("a", [0, 3], [3, 0]))
 
 
+def rules_seeds():
+    yield "all", json.dumps({"severities": {"HL0605": "error", "HL0310": "off", "HL0307": "note", "HL0308": "warning"},
+                             "thresholds": {"HL0503": {"cosine": 0.99}},
+                             "exceptions": [{"rule": "HL0403", "adapter": "legacy-*", "module": "*.k_proj", "reason": "known",
+                                             "expires": "2027-01-01"}, {"rule": "HL0302", "reason": "r"}]}).encode()
+    yield "empty", b"{}"
+    yield "unknown", b'{"levels": 1}'
+    yield "bounds", b'{"thresholds": {"HL0503": {"cosine": 1e308}}}'
+    yield "stars", json.dumps({"exceptions": [{"rule": "HL0403", "module": "*a*" * 40, "reason": "r"}]}).encode()
+    yield "expired", b'{"exceptions": [{"rule": "HL0403", "reason": "r", "expires": "2020-02-30"}]}'
+
+
 def npy(array, version=(1, 0)):
     out = io.BytesIO()
     np.lib.format.write_array(out, array, version=version)
@@ -189,7 +201,7 @@ def h5_seeds():
 
 
 SEEDS = {"fuzz_safetensors": safetensors_seeds, "fuzz_config": config_seeds, "fuzz_json": json_seeds,
-         "fuzz_adapter": adapter_seeds, "fuzz_embeddings_npy": npy_seeds,
+         "fuzz_adapter": adapter_seeds, "fuzz_rules": rules_seeds, "fuzz_embeddings_npy": npy_seeds,
          "fuzz_embeddings_safetensors": embeddings_seeds, "fuzz_embeddings_h5": h5_seeds}
 
 if __name__ == "__main__":
