@@ -60,7 +60,8 @@ typedef struct left_out {
 
 static int by_rank(const void *a, const void *b) {
     const left_out *x = a, *y = b;
-    return x->rank != y->rank ? (x->rank > y->rank) - (x->rank < y->rank) : (x->adapter > y->adapter) - (x->adapter < y->adapter);
+    const uint32_t a_key = x->rank != y->rank ? x->rank : x->adapter, b_key = x->rank != y->rank ? y->rank : y->adapter;
+    return (a_key > b_key) - (a_key < b_key);
 }
 
 static void print_left_out(FILE *stream, const hlc_routing *r, uint32_t adapter) {
@@ -92,7 +93,8 @@ void hlc_route_print_left_out(FILE *stream, const hlc_routing *r) {
     } else if (n > 0) {
         const bool cosine = r->view.select == HL_SELECT_COSINE;
         qsort(list, n, sizeof *list, by_rank);
-        fprintf(stream, "\n%-*s %5s %10s %8s  %s\n", NAME_COLUMNS, "LEFT OUT", "PLACE", "SCORE", cosine ? "COSINE" : "QUANTILE", "WHY");
+        fprintf(stream, "\n%-*s %5s %10s %8s  %s\n", NAME_COLUMNS, "LEFT OUT", "PLACE", "SCORE",
+                cosine ? "COSINE" : "QUANTILE", "WHY");
     }
     for (size_t i = 0; i < n; i++) {
         print_left_out(stream, r, list[i].adapter);
@@ -114,11 +116,15 @@ static json_t *fate_json(const hlc_routing *r, uint32_t adapter, const hl_route_
     const hl_string name = hlc_route_name_of(r, adapter);
     char reason[REASON_SIZE];
     say_reason(r, &fate, reason);
-    return json_pack("{s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:f}", "adapter", hlc_cli_string_json(name.data, name.size),
-                     "fate", hlc_fate_name(fate.fate), "reason", reason, "place", place_json(fate.rank), "score",
-                     hlc_cli_real_json(fate.score), "log_likelihood", hlc_cli_real_json(fate.log_likelihood), "position",
-                     hlc_cli_real_json(fate.position), "threshold", hlc_cli_real_json(fate.threshold), "cosine",
-                     hlc_cli_real_json(fate.cosine), "rocs", item ? (json_int_t)item->rocs : 0, "weight", item ? item->weight : 0.0);
+    return json_pack("{s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:f}",
+                     "adapter", hlc_cli_string_json(name.data, name.size),
+                     "fate", hlc_fate_name(fate.fate), "reason", reason, "place", place_json(fate.rank),
+                     "score", hlc_cli_real_json(fate.score),
+                     "log_likelihood", hlc_cli_real_json(fate.log_likelihood),
+                     "position", hlc_cli_real_json(fate.position),
+                     "threshold", hlc_cli_real_json(fate.threshold),
+                     "cosine", hlc_cli_real_json(fate.cosine),
+                     "rocs", item ? (json_int_t)item->rocs : 0, "weight", item ? item->weight : 0.0);
 }
 
 json_t *hlc_route_explain_json(const hlc_routing *r) {

@@ -21,7 +21,8 @@ int hlc_cli_add_threshold(const hlc_program *program, char *text, bool none_allo
     char *equals = strrchr(text, '=');
     hlc_threshold threshold = {.adapter = text};
     if (!equals || equals == text || !read_threshold(equals + 1, none_allowed, &threshold)) {
-        return hlc_cli_misuse(program, "--threshold takes NAME=SCORE%s or NAME=qLEVEL with a level from 0 to 0.5, not '%s'",
+        return hlc_cli_misuse(program,
+                              "--threshold takes NAME=SCORE%s or NAME=qLEVEL with a level from 0 to 0.5, not '%s'",
                               none_allowed ? ", NAME=none" : "", text);
     }
     *equals = '\0';

@@ -10,8 +10,8 @@ typedef struct hlc_cli_thresholds {
     size_t count;
 } hlc_cli_thresholds;
 
-/* Adds what the text says, which is cut at its last "="; a score is finite, or "none" (-INFINITY: no condition) where that is
- * allowed. Answers -1, or the exit status of a misuse, a name that is there already included. */
+/* Adds what the text says, which is cut at its last "="; a score is finite, or "none" (-INFINITY: no condition) where
+ * that is allowed. Answers -1, or the exit status of a misuse, a name that is there already included. */
 int hlc_cli_add_threshold(const hlc_program *program, char *text, bool none_allowed, hlc_cli_thresholds *thresholds);
 void hlc_cli_free_thresholds(hlc_cli_thresholds *thresholds);
 

@@ -14,8 +14,8 @@ static size_t find_adapter(const hlc_inputs *inputs, const char *name) {
     return i;
 }
 
-static void refuse(const hlc_compile_options *options, const hlc_threshold *threshold, const char *remedy, const char *reason,
-                   hlc_faults *faults) {
+static void refuse(const hlc_compile_options *options, const hlc_threshold *threshold, const char *remedy,
+                   const char *reason, hlc_faults *faults) {
     char place[HLC_PLACE_SIZE];
     hlc_fault(faults, HLC_ERROR, HLC_FAULT_INPUT, options->output,
               hlc_place(place, "threshold of", threshold->adapter, strlen(threshold->adapter)), remedy, "%s", reason);
@@ -29,7 +29,7 @@ double hlc_threshold_score(const hlc_threshold *threshold, const double quantile
     while (k + 2 < HLC_QUANTILES && hlc_quantile_levels[k + 1] <= threshold->level) {
         k++;
     }
-    const double part = (threshold->level - hlc_quantile_levels[k]) / (hlc_quantile_levels[k + 1] - hlc_quantile_levels[k]);
+    const double low = hlc_quantile_levels[k], part = (threshold->level - low) / (hlc_quantile_levels[k + 1] - low);
     return (quantiles[k] + part * (quantiles[k + 1] - quantiles[k])) / (double)dim;
 }
 
@@ -65,7 +65,8 @@ bool hlc_thresholds_resolve(const hlc_compile_options *options, const hlc_inputs
             good = false;
             continue;
         }
-        plan->adapters[adapter].threshold = hlc_threshold_score(threshold, stats->calibration[adapter].quantiles, stats->d);
+        plan->adapters[adapter].threshold =
+            hlc_threshold_score(threshold, stats->calibration[adapter].quantiles, stats->d);
     }
     return good;
 }

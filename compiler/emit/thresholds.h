@@ -4,8 +4,8 @@
 
 #include "compiler/emit/plan.h"
 
-/* The score of a threshold in a pool whose embeddings have `dim` numbers; quantiles: in nats, of the adapter's own samples,
- * read where the threshold is one of them. Linear between the levels that a pool stores. */
+/* The score of a threshold in a pool whose embeddings have `dim` numbers; quantiles: in nats, of the adapter's own
+ * samples, read where the threshold is one of them. Linear between the levels that a pool stores. */
 double hlc_threshold_score(const hlc_threshold *threshold, const double quantiles[HLC_QUANTILES], size_t dim);
 
 /* Adds a fault for each threshold that names no adapter, or one without embeddings. */

@@ -1,7 +1,7 @@
 /* apply_cases FOLDER SEED POOLS
  *
- * Writes POOLS random pools to FOLDER/pool-N.hlp, and to FOLDER/cases.jsonl, one JSON object a line, what a session makes
- * of a few routes on each: a batch whose tokens mix the routes and none, for every module, and every route blended. The
+ * Writes POOLS random pools to FOLDER/pool-N.hlp, and to FOLDER/cases.jsonl, one JSON object a line, what a session
+ * makes of a few routes on each: a batch whose tokens mix the routes and none, for every module, and every route blended. The
  * reader is tests/interop/test_apply_cases.py. Everything follows from SEED. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -132,8 +132,8 @@ static void put_module(FILE *out, hlt_rng *rng, hl_session *session, const hl_po
     put_floats(out, "x", x, tokens * view.d_in);
     fputs(", ", out);
     put_floats(out, "before", y, tokens * view.d_out);
-    check(hl_session_apply(session, module, tokens, x, (size_t)view.d_in, route_of_token, y, (size_t)view.d_out, HL_DTYPE_F32,
-                           &diag),
+    check(hl_session_apply(session, module, tokens, x, (size_t)view.d_in, route_of_token, y, (size_t)view.d_out,
+                           HL_DTYPE_F32, &diag),
           &diag);
     fputs(", ", out);
     put_floats(out, "after", y, tokens * view.d_out);

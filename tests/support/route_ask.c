@@ -185,7 +185,8 @@ int main(int argc, char **argv) {
     hl_pool *pool = NULL;
     hl_diag diag;
     hl_diag_clear(&diag);
-    const hl_pool_options options = {.struct_size = sizeof options, .isa = argc > 2 ? (hl_isa)atoi(argv[2]) : HL_ISA_AUTO};
+    const hl_isa isa = argc > 2 ? (hl_isa)atoi(argv[2]) : HL_ISA_AUTO;
+    const hl_pool_options options = {.struct_size = sizeof options, .isa = isa};
     const hl_status status = hl_pool_open(argv[1], &options, &pool, &diag);
     if (status != HL_OK) {
         fprintf(stderr, "route_ask: %s: %s\n", argv[1], diag.message);
