@@ -96,20 +96,21 @@ TEST_F(Conditions, TheCallsThresholdHoldsInPlaceOfThePools) {
     spec.conditional = 1;
     Bytes conditional(spec);
     PoolPtr own = conditional.open();
+    RoutePtr found; // gone before its pool
     std::vector<float> far(spec.dim, 50.0f);
     Call call;
     call.options.select = HL_SELECT_TOP_K;
     call.options.keep_all = 1;
-    ASSERT_EQ(call.route(own.get(), far, &route), HL_OK);
-    EXPECT_EQ(fate_of(route, 2).fate, HL_FATE_CONDITION);
+    ASSERT_EQ(call.route(own.get(), far, &found), HL_OK);
+    EXPECT_EQ(fate_of(found, 2).fate, HL_FATE_CONDITION);
     auto adapter = sized<hl_adapter_view>();
     ASSERT_EQ(hl_adapter_at(own.get(), 2, &adapter), HL_OK);
-    EXPECT_EQ(fate_of(route, 2).threshold, adapter.threshold);
+    EXPECT_EQ(fate_of(found, 2).threshold, adapter.threshold);
     call.positions = {2};
     call.scores = {none};
-    ASSERT_EQ(call.route(own.get(), far, &route), HL_OK);
-    EXPECT_EQ(fate_of(route, 2).fate, HL_FATE_CHOSEN);
-    EXPECT_EQ(info_of(route).count, 1u);
+    ASSERT_EQ(call.route(own.get(), far, &found), HL_OK);
+    EXPECT_EQ(fate_of(found, 2).fate, HL_FATE_CHOSEN);
+    EXPECT_EQ(info_of(found).count, 1u);
 }
 
 TEST_F(Conditions, ANamedAdapterWithAConditionNeedsAnEmbedding) {
