@@ -22,6 +22,7 @@ static const hlc_program program = {
     "\n"
     "      --deep                 also read every weight: decode a pool's and compare the content hashes, look at the\n"
     "                             numbers, find near-duplicates, rivals and unusual spectra\n"
+    "      --decode-limit BYTES   do not decode a pool whose weights come to more (default: 1 GiB and 1000 times its size)\n"
     "      --sources PATH         a file or folder of adapters, or a folder of these, that a pool was made of: compare\n"
     "                             their SHA-256 with the pool's; may be given often\n"
     "      --embeddings PATH      where the adapters' embeddings are, as for hilora-compile\n"
@@ -47,6 +48,7 @@ static const hlc_program program = {
 
 enum option_code {
     OPTION_DEEP = 256,
+    OPTION_DECODE_LIMIT,
     OPTION_SOURCES,
     OPTION_EMBEDDINGS,
     OPTION_DROP_EXTRAS,
@@ -66,6 +68,7 @@ enum option_code {
 };
 
 static const struct option long_options[] = {{"deep", no_argument, NULL, OPTION_DEEP},
+                                             {"decode-limit", required_argument, NULL, OPTION_DECODE_LIMIT},
                                              {"sources", required_argument, NULL, OPTION_SOURCES},
                                              {"embeddings", required_argument, NULL, OPTION_EMBEDDINGS},
                                              {"drop-extras", no_argument, NULL, OPTION_DROP_EXTRAS},
@@ -132,6 +135,10 @@ static int apply_option(settings *s, int code) {
     case OPTION_DEEP:
         s->validation.deep = true;
         return -1;
+    case OPTION_DECODE_LIMIT:
+        return hlc_cli_count(optarg, 1, UINT64_MAX, &s->validation.decode_limit)
+                   ? -1
+                   : hlc_cli_misuse(&program, "--decode-limit takes a number of bytes, at least 1, not '%s'", optarg);
     case OPTION_SOURCES:
         s->sources[s->validation.source_count++] = optarg;
         return -1;

@@ -282,7 +282,7 @@ static bool verify(const write_job *job, const hlc_output *output) {
     if (!hlc_map_descriptor(&file, output->fd, output->target, job->faults)) {
         return false;
     }
-    bool good = hlc_verify_pool(&file, HLC_VERIFY_CHECKSUMS, output->target, job->options->threads, job->faults);
+    bool good = hlc_verify_pool(&file, HLC_VERIFY_CHECKSUMS, 0, output->target, job->options->threads, job->faults);
     hlc_unmap_file(&file);
     return good;
 }

@@ -469,7 +469,39 @@ static bool make_coders(verify_job *job, size_t threads) {
     return good;
 }
 
-bool hlc_verify_pool(const hlc_mapped_file *file, hlc_verify_level level, const char *label, size_t threads, hlc_faults *faults) {
+/* What the chunks of all entries come to. At most 10^8 entries of three chunks below 4 GiB: no overflow. */
+static uint64_t decoded_bytes(const hlf_index *index) {
+    uint64_t bytes = 0;
+    for (uint32_t e = 0; e < index->entries; e++) {
+        hlf_entry_record entry;
+        hlf_index_entry(index, e, &entry);
+        for (int side = HLF_SIDE_A; side <= HLF_SIDE_GAUGE; side++) {
+            hlf_chunk_shape shape;
+            if (hlf_index_chunk_shape(index, &entry, (hlf_side)side, &shape)) {
+                bytes += shape.bytes;
+            }
+        }
+    }
+    return bytes;
+}
+
+/* The level at which the pool can be verified. */
+static hlc_verify_level bounded_level(const verify_job *job, hlc_verify_level level, uint64_t limit) {
+    if (level < HLC_VERIFY_DECODE) {
+        return level;
+    }
+    const uint64_t bytes = decoded_bytes(job->index), most = limit ? limit : hlc_decode_limit(job->file->size);
+    if (bytes <= most) {
+        return level;
+    }
+    hlc_fault(job->faults, HLC_ERROR, HLC_FAULT_CHUNK, job->label, NULL, "--decode-limit raises the limit, if you trust the pool",
+              "its weights are not decoded: they come to %llu bytes, and at most %llu are decoded from a pool of this size",
+              (unsigned long long)bytes, (unsigned long long)most);
+    return HLC_VERIFY_CHECKSUMS;
+}
+
+bool hlc_verify_pool(const hlc_mapped_file *file, hlc_verify_level level, uint64_t decode_limit, const char *label, size_t threads,
+                     hlc_faults *faults) {
     hlf_index index;
     hl_diag diag;
     hl_diag_clear(&diag);
@@ -480,6 +512,7 @@ bool hlc_verify_pool(const hlc_mapped_file *file, hlc_verify_level level, const 
     }
     bool in_memory = false;
     verify_job job = {.file = file, .index = &index, .level = level, .label = label, .faults = faults};
+    job.level = bounded_level(&job, level, decode_limit);
     if (make_coders(&job, threads)) {
         check_sections(&job);
         check_references(&job);

@@ -54,6 +54,7 @@ typedef struct hlc_validation {
     size_t source_count;
     hlc_ingest_options ingest;
     bool deep;
+    uint64_t decode_limit; /* bytes to which a pool's weights may decode; 0: by its size (verify.h) */
     size_t threads;
     const hlc_policy *policy;
     hlc_progress progress;
