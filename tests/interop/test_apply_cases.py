@@ -16,7 +16,7 @@ import programs
 
 SOURCE, F32, F16 = 1, 2, 3
 ACTIVATION, CONTRIBUTION, STATIC = 1, 2, 3
-POOLS = 150
+POOLS = 110
 SINGLE, HALF = 2.0**-24, 2.0**-11  # units of rounding
 
 

@@ -25,7 +25,7 @@ KINDS = {
     "conditional": dict(conditional=1.0),
     "uncalibrated": dict(uncalibrated=1.0),
     "rank 1": dict(max_rank=1),
-    "wide": dict(adapters=60, max_rank=40, lattice=True, duplicate=0.3, temperature=3.0),
+    "wide": dict(adapters=40, max_rank=40, lattice=True, duplicate=0.3, temperature=3.0),
     "squeezed": dict(svd=True, squeezed=True),
 }
 
@@ -107,10 +107,10 @@ def assert_sound(pool, options, answer):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_pool_agrees_with_the_reference(pools, kind):
     wrong, refused, made = [], 0, 0
-    for seed in range(1, 5):
+    for seed in range(1, 4):
         path, pool = pools(kind, seed)
         rng = np.random.default_rng([seed, len(kind)])
-        requests = [(z, random_options(pool, rng)) for z in prompts(pool, rng, 60)]
+        requests = [(z, random_options(pool, rng)) for z in prompts(pool, rng, 50)]
         for (z, options), answer in zip(requests, ask(path, requests)):
             reason = disagreement(pool, z, options, answer)
             if reason:
@@ -121,7 +121,7 @@ def test_every_kind_of_pool_agrees_with_the_reference(pools, kind):
             else:
                 refused += 1
     assert not wrong, f"{len(wrong)} of {made + refused + len(wrong)} differ; the first: {wrong[0]}"
-    assert made > 100 or kind == "unroutable" and refused > 100, (made, refused)
+    assert made > 75 or kind == "unroutable" and refused > 75, (made, refused)
 
 
 def test_the_budget_grows_with_gamma(pools):
