@@ -69,8 +69,8 @@ static void print_pool(const hlc_inspection *inspection) {
          "(a rival: that it scores higher than the adapter): a statement about the model,\n"
          "before fallback, filters and rounding. Prompts miss more often than that.");
     if (pool->miss_samples) {
-        printf("Seen: share of %llu samples, each scored by a fit without it.\n",
-               (unsigned long long)pool->miss_samples);
+        printf("Seen: share of %llu samples, each scored by a fit without it%s.\n",
+               (unsigned long long)pool->miss_samples, pool->whitening ? ", in a space that it shaped" : "");
     }
 }
 
