@@ -2,14 +2,15 @@
  *
  *     llama_speed MODEL.gguf POOL.hlp [THREADS]
  *
- * Routes name adapters of the pool, three each, with the pool's gamma. Each figure is the median of REPEATS runs. */
+ * Routes name adapters of the pool, three each, with the pool's gamma. Each figure is the median of REPEATS runs, the ways in
+ * turn. With one thread the clock is the processor's time, so that other work on the machine matters less. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "plugins/llama.cpp/hilora_llama.h"
 
-enum { REPEATS = 5, PROMPT = 256, STEPS = 32, SEQUENCES = 4, PER_ROUTE = 3 };
+enum { REPEATS = 5, PROMPT = 256, STEPS = 32, SEQUENCES = 4, PER_ROUTE = 3, FIGURES = 3 };
 
 typedef enum way { BASE, MODE_A, MODE_A_OWN_ROUTES, MODE_B, WAYS } way;
 static const char *const way_names[WAYS] = {"base model", "mode A, one route", "mode A, a route per sequence", "mode B"};
@@ -33,9 +34,11 @@ static void quiet(enum ggml_log_level level, const char *text, void *user) {
     (void)level, (void)text, (void)user;
 }
 
+static clockid_t used_clock = CLOCK_PROCESS_CPUTIME_ID;
+
 static double now(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(used_clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -130,40 +133,57 @@ static double time_steps(speed_case *c, int32_t sequences) {
     return STEPS * sequences / (now() - start);
 }
 
-static double median_of(speed_case *c, double (*run)(speed_case *, int32_t), int32_t sequences) {
-    double values[REPEATS];
-    for (int r = 0; r < REPEATS; r++) {
-        values[r] = run ? run(c, sequences) : time_prompt(c);
-    }
+static double median(double values[REPEATS]) {
     qsort(values, REPEATS, sizeof *values, by_value);
     return values[REPEATS / 2];
 }
 
-static void measure(speed_case *c, int32_t threads, double base[3]) {
-    struct llama_adapter_lora *adapter = NULL;
+/* A context of its own for each way; the shim serves one call at a time. */
+static void open_way(speed_case *c, way how, int32_t threads, struct llama_adapter_lora **adapter) {
     hl_diag diag;
     float scale = 1;
     hl_diag_clear(&diag);
+    c->how = how;
     open_context(c, threads);
-    if (c->how == MODE_B) {
-        if (hl_llama_blend(c->shim, c->model, c->routes[0], &adapter, &diag) != HL_OK ||
-            llama_set_adapters_lora(c->context, &adapter, 1, &scale) != 0) {
-            die("cannot blend", &diag);
+    if (how == MODE_B && (hl_llama_blend(c->shim, c->model, c->routes[0], adapter, &diag) != HL_OK ||
+                          llama_set_adapters_lora(c->context, adapter, 1, &scale) != 0)) {
+        die("cannot blend", &diag);
+    }
+}
+
+static void print_way(way how, double values[FIGURES][REPEATS], double base[FIGURES]) {
+    printf("%-30s", way_names[how]);
+    for (int f = 0; f < FIGURES; f++) {
+        const double found = median(values[f]);
+        base[f] = how == BASE ? found : base[f];
+        printf(" %9.2f (%.2f)", found, found / base[f]);
+    }
+    printf("\n");
+}
+
+static void measure(speed_case *c, int32_t threads) {
+    struct llama_context *contexts[WAYS];
+    struct llama_adapter_lora *adapter = NULL;
+    static double values[WAYS][FIGURES][REPEATS];
+    double base[FIGURES] = {1, 1, 1};
+    for (way how = BASE; how < WAYS; how++) {
+        open_way(c, how, threads, &adapter);
+        contexts[how] = c->context;
+    }
+    for (int r = 0; r < REPEATS; r++) {
+        for (way how = BASE; how < WAYS; how++) {
+            c->how = how;
+            c->context = contexts[how];
+            values[how][0][r] = time_prompt(c);
+            values[how][1][r] = time_steps(c, 1);
+            values[how][2][r] = time_steps(c, SEQUENCES);
         }
-    } else if (c->how != BASE && hl_llama_prepare(c->shim, (const hl_route *const *)c->routes, SEQUENCES, &diag) != HL_OK) {
-        die("cannot prepare", &diag);
     }
-    const double found[3] = {median_of(c, NULL, 0), median_of(c, time_steps, 1), median_of(c, time_steps, SEQUENCES)};
-    if (c->how == BASE) {
-        memcpy(base, found, sizeof found);
+    for (way how = BASE; how < WAYS; how++) {
+        print_way(how, values[how], base);
+        llama_free(contexts[how]);
     }
-    printf("%-30s %9.1f (%.2f) %9.2f (%.2f) %9.2f (%.2f)\n", way_names[c->how], found[0], found[0] / base[0], found[1],
-           found[1] / base[1], found[2], found[2] / base[2]);
-    fflush(stdout);
-    llama_free(c->context);
-    if (adapter) {
-        llama_adapter_lora_free(adapter);
-    }
+    llama_adapter_lora_free(adapter);
 }
 
 int main(int argc, char **argv) {
@@ -171,7 +191,6 @@ int main(int argc, char **argv) {
     hl_pool *pool = NULL;
     hl_pool_view view = {.struct_size = sizeof view};
     hl_diag diag;
-    double base[3] = {1, 1, 1};
     hl_diag_clear(&diag);
     if (argc < 3) {
         fprintf(stderr, "usage: llama_speed MODEL.gguf POOL.hlp [THREADS]\n");
@@ -194,11 +213,15 @@ int main(int argc, char **argv) {
     for (uint32_t s = 0; s < SEQUENCES; s++) {
         c.routes[s] = make_route(pool, view.adapters, s);
     }
-    printf("tokens per second (part of the base model's), %d threads; median of %d\n%-30s %16s %16s %16s\n", threads, REPEATS,
-           "", "prompt of 256", "1 sequence", "4 sequences");
-    for (c.how = BASE; c.how < WAYS; c.how++) {
-        measure(&c, threads, base);
+    if (threads > 1) {
+        used_clock = CLOCK_MONOTONIC;
     }
+    if (hl_llama_prepare(c.shim, (const hl_route *const *)c.routes, SEQUENCES, &diag) != HL_OK) {
+        die("cannot prepare", &diag);
+    }
+    printf("tokens per second%s (part of the base model's), %d threads; median of %d\n%-30s %16s %16s %16s\n",
+           threads > 1 ? "" : " of processor time", threads, REPEATS, "", "prompt of 256", "1 sequence", "4 sequences");
+    measure(&c, threads);
     for (uint32_t s = 0; s < SEQUENCES; s++) {
         hl_route_free(c.routes[s]);
     }
