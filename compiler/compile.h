@@ -39,6 +39,7 @@ typedef struct hlc_compile_options {
     bool allow_no_stats, drop_extras;
     hlc_mlx_alpha mlx_alpha;
     hlc_expert_layout expert_layout; /* of fused experts, where an adapter does not say */
+    const char *base_model; /* folder of the base model that adapters are checked against, or NULL */
     const char *base, *encoder, *revision, *prefix; /* NULL: as the files say */
     int normalized;                                 /* 0 no, 1 yes, -1 as the files say */
     const hlc_threshold *thresholds;                /* each of another adapter */

@@ -49,6 +49,7 @@ static const hlc_program program = {
     "\n"
     "Input:\n"
     "      --base NAME            the base model, over what the adapters say\n"
+    "      --base-model DIR       the base model's folder: each adapted module must be there, with its shape\n"
     "      --drop-extras          leave out tensors that are no low-rank update, naming each\n"
     "      --mlx-alpha ignore|apply\n"
     "                             what to do with an alpha beside the scale of an MLX adapter\n"
@@ -181,7 +182,8 @@ static int apply_option(settings *s, int code) {
         compile->max_rank = (uint32_t)count;
         break;
     case OPTION_BASE_MODEL:
-        return hlc_cli_misuse(&program, "--base-model is not supported yet");
+        compile->base_model = optarg;
+        break;
     case OPTION_CODEC:
         status = parse_choice("--codec", optarg, codecs, "zstd or store", &choice);
         compile->codec = choice == 1 ? HLF_CODEC_ZSTD : HLF_CODEC_STORE;

@@ -8,6 +8,7 @@
 
 #include "compiler/base/text.h"
 #include "compiler/base/workers.h"
+#include "compiler/ingest/base_model.h"
 #include "compiler/ingest/locate.h"
 
 typedef struct open_job {
@@ -46,7 +47,8 @@ static void open_one(void *context, size_t i, size_t worker) {
     const hlc_adapter_files *files = &inputs->files[i];
     const hlc_ingest_options ingest = {.drop_extras = job->options->drop_extras,
                                        .expert_layout = job->options->expert_layout,
-                                       .mlx_alpha = job->options->mlx_alpha};
+                                       .mlx_alpha = job->options->mlx_alpha,
+                                       .base = inputs->base_weights};
     inputs->adapters[i] = hlc_adapter_open(files, &ingest, job->found[i]);
     if (files->embeddings) {
         inputs->embeddings[i] = read_embeddings(job, files, job->found[i]);
@@ -352,6 +354,9 @@ bool hlc_inputs_open(const hlc_compile_options *options, hlc_inputs *inputs, hlc
     if (refuse_output_among(options, inputs, faults)) {
         return false;
     }
+    if (options->base_model) { /* without it the adapters' own faults are still told */
+        inputs->base_weights = hlc_base_model_open(options->base_model, faults);
+    }
     if (!open_all(options, inputs, faults)) {
         hlc_out_of_memory(faults, NULL, 0);
         return false;
@@ -370,6 +375,7 @@ bool hlc_inputs_open(const hlc_compile_options *options, hlc_inputs *inputs, hlc
 }
 
 void hlc_inputs_free(hlc_inputs *inputs) {
+    hlc_base_model_close(inputs->base_weights);
     for (size_t i = 0; i < inputs->count; i++) {
         if (inputs->adapters) {
             hlc_adapter_close(inputs->adapters[i]);

@@ -25,6 +25,7 @@ typedef struct hlc_inputs {
     size_t module_count;
     uint32_t **target_modules; /* per adapter: the module of each target */
     size_t dim;                /* of the embeddings; 0 without any */
+    hlc_base_model *base_weights; /* of --base-model; NULL without */
     const char *base, *base_revision, *encoder, *revision, *prefix; /* "" where nobody says; owned by options or the parts above */
     hlc_normalized normalized;
 } hlc_inputs;

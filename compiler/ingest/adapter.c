@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "compiler/base/files.h"
+#include "compiler/ingest/base_model.h"
 #include "compiler/ingest/dialects.h"
 #include "compiler/ingest/metadata_config.h"
 #include "compiler/ingest/peft_config.h"
@@ -63,12 +64,21 @@ static bool read_config(opening *o) {
     return o->config && o->config->state == HLC_CONFIG_GOOD;
 }
 
+static bool is_of_base(void *user, const hlc_tensor *tensor) {
+    const opening *o = user;
+    return hlc_base_model_holds(o->options->base, o->table, tensor);
+}
+
 static bool read_tensors(opening *o) {
     if (!o->table)
         return false;
     if (o->config && o->config->state == HLC_CONFIG_FOREIGN)
         return false;
-    const hlc_peft_reading reading = {.table = o->table, .config = o->config, .drop_extras = o->options->drop_extras};
+    const hlc_peft_reading reading = {.table = o->table,
+                                      .config = o->config,
+                                      .drop_extras = o->options->drop_extras,
+                                      .known = o->options->base ? is_of_base : NULL,
+                                      .user = o};
     return hlc_peft_tensors_read(&reading, &o->tensors, o->faults) && o->tensors.good;
 }
 
@@ -180,6 +190,11 @@ static hlc_adapter *open_table(opening *o) {
     bool good = !o->table || hlc_dialect_find(o->table, o->has_config, &o->dialect, o->faults);
     if (good)
         good = o->dialect == HLC_DIALECT_PEFT ? open_peft(o) : open_other(o);
+    if (good && o->options->base) {
+        const size_t errors = hlc_faults_errors(o->faults);
+        hlc_base_model_check(o->options->base, o->targets, o->target_count, o->files->weights, o->faults);
+        good = hlc_faults_errors(o->faults) == errors;
+    }
     adapter = good ? assemble(o) : NULL;
     if (good && !adapter)
         hlc_out_of_memory(o->faults, o->files->weights, sizeof *adapter);

@@ -101,11 +101,14 @@ typedef struct hlc_adapter_files {
 /* What to do with an alpha that stands beside the scale in an MLX configuration. */
 typedef enum hlc_mlx_alpha { HLC_MLX_ALPHA_REFUSE = 0, HLC_MLX_ALPHA_IGNORE, HLC_MLX_ALPHA_APPLY } hlc_mlx_alpha;
 
+typedef struct hlc_base_model hlc_base_model; /* base_model.h */
+
 /* How adapters are read. Zeros are the defaults. */
 typedef struct hlc_ingest_options {
     bool drop_extras; /* tensors that are no low-rank update are left out with a warning each in place of an error */
     hlc_expert_layout expert_layout; /* where the adapter itself does not say */
     hlc_mlx_alpha mlx_alpha;
+    const hlc_base_model *base; /* to be checked against; NULL: none */
 } hlc_ingest_options;
 
 /* Opens and checks one adapter. Adds every fault found (not the first alone) to `faults`; returns NULL when there was an
