@@ -75,6 +75,7 @@ live() {
   step venv-live tools/venv.sh live tests/interop/requirements.txt tests/interop/requirements-live.txt
   run_pytest live env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/live/bin/python -m pytest -q -n "$(nproc)" tests/interop/live
   run_pytest live-python env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/live/bin/python -m pytest -q -n "$(nproc)" plugins/python/tests/live
+  run_pytest live-vllm env HILORA_BIN="$PWD/build/release/compiler/cli" build/venv/live/bin/python -m pytest -q plugins/vllm/tests
 }
 
 build_engines() {

@@ -31,9 +31,13 @@ def padded_rank(rank: int) -> int:
 
 
 def tensors_of(lora: Lora, pool: Pool, rank: int) -> dict[str, np.ndarray]:
+    """By PEFT's names. ValueError for a module that is not linear."""
     tensors = {}
     for part in lora:
-        name = f"base_model.model.{pool.module(part.module).name}"
+        module = pool.module(part.module)
+        if module.kind != "linear":
+            raise ValueError(f"{module.name} is of kind {module.kind}, and only linear modules can be blended into a folder")
+        name = f"base_model.model.{module.name}"
         a, b = np.zeros((rank, part.a.shape[1]), np.float32), np.zeros((part.b.shape[1], rank), np.float32)
         a[: part.rank], b[:, : part.rank] = part.a, part.b.T
         tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = a, b
