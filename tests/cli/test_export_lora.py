@@ -265,3 +265,14 @@ def test_one_name_with_an_equals_sign_is_a_name(tmp_path):
     programs.run("hilora-export", "--adapter", "lr=3", *LLAMA, "-o", tmp_path / "a.gguf", pool).expect(0)
 
 
+
+
+def test_a_squeezed_adapter_is_its_best_approximation(tmp_path):
+    source = EXAMPLES / "adapters" / "sql"
+    pool = programs.compile_pool(tmp_path / "p.hlp", "--max-rank", 2, source)
+    programs.run("hilora-export", "--adapter", "sql", *LLAMA, "-o", tmp_path / "a.gguf", pool).expect(0)
+    exported = GgufLora(tmp_path / "a.gguf")
+    for module, factors in lora.read_adapter(source).items():
+        u, s, vt = np.linalg.svd(factors.delta(), full_matrices=False)
+        best = permuted((u[:, :2] * s[:2]) @ vt[:2], module)
+        assert_close(exported.delta(gguf_name(module)), best, 1e-3)  # float16: each factor within 2^-11
