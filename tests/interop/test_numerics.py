@@ -71,6 +71,39 @@ def reference_log_density(samples, rho, floor, z, mean=None):
     return -0.5 * (d * np.log(2 * np.pi) + (white**2).sum(0)) - np.log(np.diag(factor)).sum()
 
 
+def kinds_of_samples(rng, m, d):
+    """Samples that are not just random: repeated, on a line, of length 1, ill-conditioned, far from the origin."""
+    repeated = draw(rng, m, d, distinct=max(2, m // 3))
+    line = (rng.standard_normal(d) + rng.standard_normal((m, 1)) * rng.standard_normal(d)).astype(np.float32)
+    unit = draw(rng, m, d, mean_size=1, decay=0.5).astype(float)
+    unit = (unit / np.linalg.norm(unit, axis=1, keepdims=True)).astype(np.float32)
+    steep = draw(rng, m, d, mean_size=0, decay=6)
+    return {"repeated": repeated, "collinear": line, "normalised": unit, "ill-conditioned": steep, "far": draw(rng, m, d, mean_size=30)}
+
+
+@pytest.mark.parametrize("m,d", [(3, 40), (20, 64), (24, 24), (25, 24), (80, 24), (6, 2)])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_samples_of_every_kind(seed, m, d):
+    """Shrinkage as scikit-learn's, densities as a dense covariance's, distances as the dense formula's; each of m < d, m = d, m > d."""
+    rng = np.random.default_rng([seed, m, d, 17])
+    kinds = kinds_of_samples(rng, m, d)
+    for name, samples in kinds.items():
+        adapter = Pool([samples]).adapters[0]
+        assert adapter.oas == pytest.approx(sklearn_rho(OAS, samples), rel=1e-11, abs=1e-14), name
+        assert adapter.ledoit_wolf == pytest.approx(sklearn_rho(LedoitWolf, samples), rel=1e-11, abs=1e-14), name
+        for rho in (0.02, 0.5):
+            pool = Pool([samples], shrinkage=numerics.NUMBER, number=rho)
+            tau = np.trace(np.cov(samples, rowvar=False)) / d
+            z = np.concatenate([samples[:3], samples[:3] + np.float32(np.sqrt(tau)) * rng.standard_normal((3, d)).astype(np.float32)])
+            expected = reference_log_density(samples, rho, pool.floor, z, pool.adapters[0].mean)
+            assert (np.abs(pool.log_density(0, z) - expected) <= tolerance(expected, d)).all(), (name, rho)
+    pool = Pool(list(kinds.values()), shrinkage=numerics.NUMBER, number=0.3)
+    _, distances, nearest = pool.rivals(kept=4)
+    for i, row in enumerate(nearest):
+        for at, j in enumerate(row):
+            assert distances[i, at] == pytest.approx(dense_bhattacharyya(pool.adapters[i], pool.adapters[j]), rel=1e-9, abs=1e-8)
+
+
 def tolerance(value, d):
     return 1e-5 * np.maximum(np.abs(value), d)
 
