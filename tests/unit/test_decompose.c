@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "compiler/decompose/decompose.h"
+#include "compiler/decompose/squeeze.h"
 #include "compiler/linalg.h"
 #include "tests/support/random.h"
 
@@ -295,6 +296,38 @@ START_TEST(squeezed_rank_by_hand) {
 }
 END_TEST
 
+START_TEST(rows_that_float16_keeps) {
+    const double fits[] = {65504, 1, 65519, 0x1p-14, 0x1.002p-14, 0x1p-14}; /* 65519 rounds to 65504 */
+    const double large[] = {65520, 1, 1}, small[] = {0x1p-10, 0x1.55p-20, 0x1p-10}, zeros[] = {0, 0, 0};
+    ck_assert(hlc_rows_fit(fits, 2, 3, HLF_DTYPE_F16) && hlc_rows_fit(zeros, 1, 3, HLF_DTYPE_F16));
+    ck_assert(!hlc_rows_fit(large, 1, 3, HLF_DTYPE_F16) && hlc_rows_fit(large, 1, 3, HLF_DTYPE_F32));
+    ck_assert(hlc_rows_fit(small, 1, 3, HLF_DTYPE_F16)); /* the entry that is lost does not matter */
+    const double lost[] = {1, 1, 1, 0x1.55p-20, 0, 0};
+    ck_assert(hlc_rows_fit(lost, 1, 3, HLF_DTYPE_F16) && !hlc_rows_fit(lost, 2, 3, HLF_DTYPE_F16));
+    const double tiny[] = {0x1.55p-148, 0, 0}, huge[] = {1e39, 0, 0};
+    ck_assert(!hlc_rows_fit(tiny, 1, 3, HLF_DTYPE_F32) && !hlc_rows_fit(huge, 1, 3, HLF_DTYPE_F32));
+}
+END_TEST
+
+/* diag(4, 3) in a gauge far from balance, beside diag(4 + e, 0). */
+START_TEST(the_error_of_what_is_stored_by_hand) {
+    const double a[] = {4e200, 0, 0, 3e-150}, bt[] = {1e-200, 0, 0, 1e150};
+    const double part_a[] = {2, 0}, part_b[] = {2 + 0x1p-20, 0}, nothing[] = {0, 0}, broken[] = {INFINITY, 0};
+    const hlc_factors whole = {a, bt, 2, 1}, part = {part_a, part_b, 1, 1}, none = {nothing, nothing, 1, 1};
+    double error = 0;
+    ck_assert(hlc_relative_error(&whole, &part, 2, 2, &error));
+    ck_assert_double_eq_tol(error, hypot(0x1p-19, 3) / 5, 1e-15);
+    ck_assert(hlc_relative_error(&whole, &none, 2, 2, &error) && error == 1);
+    ck_assert(hlc_relative_error(&whole, &whole, 2, 2, &error));
+    ck_assert_double_le(error, 1e-15);
+    ck_assert(hlc_relative_error(&none, &none, 2, 2, &error) && error == 0);
+    const hlc_factors negative = {part_a, part_b, 1, -1}, infinite = {broken, part_b, 1, 1};
+    ck_assert(hlc_relative_error(&part, &negative, 2, 2, &error));
+    ck_assert_double_eq_tol(error, 2, 1e-15);
+    ck_assert(hlc_relative_error(&whole, &infinite, 2, 2, &error) && isnan(error));
+}
+END_TEST
+
 int main(void) {
     hlc_linalg_setup();
     Suite *suite = suite_create("decompose");
@@ -311,6 +344,8 @@ int main(void) {
     tcase_add_test(tests, ties_in_sign_go_to_the_lower_column);
     tcase_add_test(tests, raw_importance_is_the_product_of_norms);
     tcase_add_test(tests, squeezed_rank_by_hand);
+    tcase_add_test(tests, rows_that_float16_keeps);
+    tcase_add_test(tests, the_error_of_what_is_stored_by_hand);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
