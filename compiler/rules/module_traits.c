@@ -7,7 +7,7 @@
 #include "compiler/rules/small_svd.h"
 #include "format/checksum.h"
 
-enum { GRID = 512 };
+enum { GRID = 256 };
 
 /* ---- The kurtosis of the entries ---- */
 
@@ -25,27 +25,28 @@ static double *thin_out(const double *x, size_t rank, size_t d, size_t *width) {
 
 /* E[(x - mean)^4] / E[(x - mean)^2]^2; x is scaled. NaN where all are equal. */
 static double kurtosis_of(double *x, size_t n) {
-    double largest = 0, mean = 0, second = 0, fourth = 0;
+    double largest = 0, sum = 0, second = 0, fourth = 0;
     for (size_t i = 0; i < n; i++) {
-        largest = fmax(largest, fabs(x[i]));
+        largest = fabs(x[i]) > largest ? fabs(x[i]) : largest;
     }
     for (size_t i = 0; i < n; i++) {
         x[i] /= largest;
-        mean += x[i] / (double)n;
+        sum += x[i];
     }
+    const double mean = sum / (double)n;
     for (size_t i = 0; i < n; i++) {
         const double square = (x[i] - mean) * (x[i] - mean);
-        second += square / (double)n;
-        fourth += square * square / (double)n;
+        second += square;
+        fourth += square * square;
     }
-    return second > 0 ? fourth / (second * second) : NAN;
+    return second > 0 ? fourth / second * ((double)n / second) : NAN;
 }
 
 /* False when memory is out. */
 static bool find_kurtosis(const hlc_member_module *m, const double *a, const double *bt, double *kurtosis) {
     size_t width, height;
     double *some_a = thin_out(a, m->rank, m->d_in, &width), *some_b = thin_out(bt, m->rank, m->d_out, &height);
-    double *entries = calloc((size_t)GRID * GRID, sizeof *entries);
+    double *entries = calloc(width * height, sizeof *entries);
     const bool good = some_a && some_b && entries;
     for (size_t j = 0; good && j < m->rank; j++) {
         for (size_t i = 0; i < height; i++) {

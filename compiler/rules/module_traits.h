@@ -5,7 +5,7 @@
 #include "compiler/rules/members.h"
 
 /* Adds a module of finite weights: a is rank x d_in, bt rank x d_out, row-major. False when memory is out, or a number
- * leaves float64. The kurtosis is that of all entries up to 512 x 512, beyond that of so many evenly spaced rows
+ * leaves float64. The kurtosis is that of all entries up to 256 x 256, beyond that of so many evenly spaced rows
  * and columns. */
 bool hlc_module_traits_add(hlc_traits *traits, const hlc_member_module *module, const double *a, const double *bt);
 /* From sums to means, and the sketch to length 1. */

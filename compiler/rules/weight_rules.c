@@ -62,7 +62,7 @@ static bool check_finite(const inspection *in, const hlc_factor *factor) {
 static void check_overflow(inspection *in, const hlc_member_module *module, hlf_dtype dtype, const double *rows, uint64_t n) {
     double largest = 0;
     for (uint64_t i = 0; dtype != HLF_DTYPE_F16 && i < n; i++) {
-        largest = fmax(largest, fabs(rows[i]));
+        largest = fabs(rows[i]) > largest ? fabs(rows[i]) : largest;
     }
     if (largest >= f16_overflow) {
         note(&in->overflow, module->name, module->name_length);
