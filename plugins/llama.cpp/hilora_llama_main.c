@@ -327,18 +327,25 @@ static void print_texts(const hlp_settings *s, const hl_pool *pool, const struct
 /* ---- The run ---- */
 
 /* A reason why pool and model do not fit. */
+typedef struct misfits {
+    const char *file;
+    hlc_faults *faults;
+} misfits;
+
 static void report_misfit(void *user, const hl_diag *diag) {
-    hlc_route_fault(user, NULL, diag);
+    const misfits *m = user;
+    hlc_route_fault(m->faults, m->file, diag);
 }
 
 static bool generate(const hlp_settings *s, const hl_pool *pool, struct llama_model *model, hlp_prompt *prompts,
                      hlp_speed *speed, hlc_faults *faults) {
     hl_llama *shim = NULL;
+    misfits misfit = {s->model, faults};
     const hl_llama_options options = {
         .struct_size = sizeof options,
         .session = {.struct_size = sizeof options.session, .threads = (uint32_t)s->threads},
         .report = report_misfit,
-        .user = faults};
+        .user = &misfit};
     if (s->mode != HLP_MODE_BASE) {
         hl_diag diag;
         hl_diag_clear(&diag);
