@@ -180,8 +180,10 @@ uint32_t hl_module_find(const hl_pool *pool, const char *name, size_t size) {
     return pool && (name || size == 0) ? hlf_index_find_module(&pool->index, name, size) : HL_NONE;
 }
 
-static void write_entry(const hl_pool *pool, uint32_t i, hl_entry_view *view) {
+static void write_entry(const hl_pool *pool, uint32_t adapter, uint32_t i, hl_entry_view *view) {
+    hlf_adapter_record owner;
     hlf_entry_record record;
+    hlf_index_adapter(&pool->index, adapter, &owner);
     hlf_index_entry(&pool->index, i, &record);
     hl_entry_view own = {
         .module = record.module,
@@ -192,7 +194,7 @@ static void write_entry(const hl_pool *pool, uint32_t i, hl_entry_view *view) {
         .dtype_b = (hl_dtype)record.source_dtype_b,
         .stored_dtype_a = (hl_dtype)record.stored_dtype_a,
         .stored_dtype_b = (hl_dtype)record.stored_dtype_b,
-        .gauged = (record.flags & HLF_ENTRY_GAUGE) != 0,
+        .gauged = (record.flags & HLF_ENTRY_GAUGE) == 0 ? 0 : owner.diagonals.stored > 0 ? 2 : 1,
         .squeezed = (record.flags & HLF_ENTRY_SQUEEZED) != 0,
         .squeeze_error = record.squeeze_error,
     };
@@ -210,7 +212,7 @@ hl_status hl_entry_at(const hl_pool *pool, uint32_t adapter, uint32_t i, hl_entr
     if (i >= record.entries) {
         return HL_ERR_NOT_FOUND;
     }
-    write_entry(pool, (uint32_t)record.first_entry + i, view);
+    write_entry(pool, adapter, (uint32_t)record.first_entry + i, view);
     return HL_OK;
 }
 
@@ -222,7 +224,7 @@ hl_status hl_entry_find(const hl_pool *pool, uint32_t adapter, uint32_t module, 
     if (entry == HLF_NONE) {
         return HL_ERR_NOT_FOUND;
     }
-    write_entry(pool, entry, view);
+    write_entry(pool, adapter, entry, view);
     return HL_OK;
 }
 

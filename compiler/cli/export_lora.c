@@ -106,6 +106,12 @@ static bool add_module(source *from, uint32_t i, hlc_faults *faults) {
         hlc_bad_input(faults, from->file, NULL, "module %u cannot be described", i);
         return false;
     }
+    if (!from->blend && entry.gauged == 2) {
+        char place[HLC_PLACE_SIZE];
+        hlc_bad_input(faults, from->file, hlc_place(place, "module", view.name.data, view.name.size),
+                      "AdaLoRA trained it, whose diagonal a plain LoRA does not have");
+        return false;
+    }
     module->name = view.name;
     module->kind = view.kind;
     module->d_in = view.d_in;

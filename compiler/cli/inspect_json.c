@@ -264,9 +264,13 @@ static json_t *adapter_json(const hlc_inspection *inspection, uint32_t i) {
 static json_t *module_json(const hlf_index *index, uint32_t i) {
     hlf_module_record module;
     hlf_index_module(index, i, &module);
-    return json_pack("{s:o, s:o, s:o, s:s, s:o}", "name", string_json(index, module.name), "in",
+    json_t *geometry = json_array();
+    for (size_t k = 0; k < HLF_GEOMETRY; k++) {
+        json_array_append_new(geometry, count_json(module.geometry[k]));
+    }
+    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o}", "name", string_json(index, module.name), "in",
                      count_json(module.d_in), "out", count_json(module.d_out), "kind", hlc_kind_name(module.kind),
-                     "adapters", count_json(module.adapters));
+                     "geometry", geometry, "adapters", count_json(module.adapters));
 }
 
 /* ---- The document ---- */

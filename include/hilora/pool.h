@@ -218,6 +218,13 @@ HL_API HL_NODISCARD hl_status hl_adapter_at(const hl_pool *pool, uint32_t i, hl_
 /* The position of the adapter of that name (`size` bytes); HL_NONE when there is none. Binary search. Any thread. */
 HL_API uint32_t hl_adapter_find(const hl_pool *pool, const char *name, size_t size);
 
+/* What x and y are in y += s B (A x), the update that hl_session_apply adds; geometry: docs/FORMAT.md.
+ *
+ * A token step applies linear modules, packed attention (x is the input, y the queries, keys and values behind each
+ * other) and experts (the tokens that the model sends to this expert) as they are. The others are linear in an x that an
+ * engine makes: for an embedding 1 at the token and 0 elsewhere, so that y gets the token's column of s B A, which
+ * hl_session_rows gives with less work; for a convolution the patch under the kernel, channel by channel, at each place
+ * of the output. hl_session_apply and hl_blend treat all kinds alike. */
 typedef enum hl_module_kind {
     HL_MODULE_LINEAR = 0,
     HL_MODULE_EMBEDDING = 1,
@@ -225,7 +232,7 @@ typedef enum hl_module_kind {
     HL_MODULE_CONV2D = 3,
     HL_MODULE_CONV3D = 4,
     HL_MODULE_ATTENTION_QKV = 5, /* the packed in_proj of nn.MultiheadAttention */
-    HL_MODULE_EXPERTS = 6        /* a fused parameter of several experts */
+    HL_MODULE_EXPERTS = 6        /* one expert of a fused parameter, named "path[e]"; geometry: experts, e */
 } hl_module_kind;
 
 /* A module of the base model, such as the q_proj of one layer. Positions follow the names, bytewise. */
@@ -251,7 +258,9 @@ typedef struct hl_entry_view {
     double scale;                            /* 1 when squeezed */
     hl_dtype dtype_a, dtype_b;               /* of the source */
     hl_dtype stored_dtype_a, stored_dtype_b; /* the narrowest that hold every bit */
-    uint32_t gauged;                         /* 1: a gauge turns the stored rows into components */
+    /* 1: a gauge turns the stored rows into components. 2: and the gauge holds what the rows and the scale do not,
+     * AdaLoRA's diagonal: the update is that of the components (hl_session_rows, hl_blend) alone. */
+    uint32_t gauged;
     uint32_t squeezed;                       /* 1: the stored rows are components already */
     double squeeze_error;
 } hl_entry_view;

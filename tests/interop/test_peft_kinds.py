@@ -9,6 +9,7 @@ import pytest
 from hlp_reader import Pool
 from programs import FIXTURES, compile_pool, export_adapter, run
 from tensors import read_tensors
+from test_apply import apply
 
 KINDS = FIXTURES / "peft_kinds"
 CASES = sorted(path.name for path in (KINDS / "adapters").iterdir())
@@ -185,3 +186,39 @@ def test_squeezed_adalora(tmp_path):
         u, s, vt = np.linalg.svd(deltas[name])
         best = (u[:, :2] * s[:2]) @ vt[:2]
         assert np.linalg.norm(b @ a - best) <= 1e-5 * np.linalg.norm(best), name
+
+
+def test_the_library_applies_every_kind(compiled, tmp_path):
+    """hl_session_apply: x is a token's input, a one-hot token, or a patch, by the module's kind; y += delta x."""
+    case, _, path = compiled
+    deltas, rng = expected(case), np.random.default_rng(7)
+    inputs = {name: rng.standard_normal((3, delta.shape[1])).astype(np.float32) for name, delta in deltas.items()}
+    if case == "embedding":
+        inputs["model.embed_tokens"] = np.eye(32, dtype=np.float32)[[5, 0, 31]]
+    outputs = apply(path, {case: 1.0}, inputs, tmp_path)
+    assert set(outputs) == set(deltas)
+    for name, delta in deltas.items():
+        wanted = inputs[name].astype(np.float64) @ delta.T
+        assert np.linalg.norm(outputs[name] - wanted) <= 1e-5 * np.linalg.norm(wanted) + 1e-30, name
+
+
+def test_a_convolution_s_patches_are_channel_by_channel(tmp_path):
+    """The update of a Conv2d from a pool: unfolded patches through hl_session_apply, against the kernel slid by hand."""
+    path = compile_pool(tmp_path / "p.hlp", *options("convolutions"), KINDS / "adapters" / "convolutions")
+    image = np.random.default_rng(8).standard_normal((4, 5, 5)).astype(np.float32)
+    kernel = expected("convolutions")["conv2"].reshape(6, 4, 3, 2)
+    places = [(i, j) for i in range(3) for j in range(4)]
+    patches = np.stack([image[:, i:i + 3, j:j + 2].reshape(-1) for i, j in places])
+    widths = {name: delta.shape[1] for name, delta in expected("convolutions").items()}
+    inputs = {name: np.zeros((len(places), width), np.float32) for name, width in widths.items()} | {"conv2": patches}
+    outputs = apply(path, {"convolutions": 1.0}, inputs, tmp_path)["conv2"]
+    for (i, j), y in zip(places, outputs):
+        wanted = np.einsum("ocij,cij->o", kernel, image[:, i:i + 3, j:j + 2].astype(np.float64))
+        assert np.linalg.norm(y - wanted) <= 1e-5 * np.linalg.norm(wanted)
+
+
+def test_a_plain_lora_cannot_hold_adalora_s_diagonal(tmp_path):
+    path = compile_pool(tmp_path / "p.hlp", "--no-stats=allow", "--decompose", "raw", KINDS / "adapters" / "adalora")
+    done = run("hilora-export", "--adapter", "adalora", "--format", "gguf", "--architecture", "llama", "--heads", "2",
+               "--kv-heads", "1", "-o", tmp_path / "a.gguf", path).expect(1)
+    assert "AdaLoRA trained it" in done.stderr and not (tmp_path / "a.gguf").exists()
