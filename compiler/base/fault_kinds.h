@@ -54,6 +54,7 @@ typedef enum hlc_fault_kind {
     HLC_FAULT_NOT_IN_BASE = 312,   /* no module of the adapter is in the base model */
     HLC_FAULT_PARTLY_IN_BASE = 313,
     HLC_FAULT_BASE_SHAPE = 314,
+    HLC_FAULT_BASE_MODEL = 315,    /* what is to be the base model is none */
 
     /* The numbers. */
     HLC_FAULT_NOT_FINITE = 401,

@@ -165,7 +165,7 @@ bool hlc_outcome_junit(const hlc_outcome *outcome, FILE *stream) {
         }
         if (!last || end > at) {
             qsort_r(numbers + at, end - at, sizeof *numbers, compare_numbers, findings->items);
-            print_suite(outcome, last ? "the rules file" : outcome->validation->subjects[subject].path, numbers + at, end - at, stream);
+            print_suite(outcome, last ? "the run itself" : outcome->validation->subjects[subject].path, numbers + at, end - at, stream);
         }
         at = end;
     }

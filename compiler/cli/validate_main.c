@@ -27,6 +27,7 @@ static const hlc_program program = {
     "                             their SHA-256 with the pool's; may be given often\n"
     "      --embeddings PATH      where the adapters' embeddings are, as for hilora-compile\n"
     "      --drop-extras          warn of tensors that are no low-rank update, as they would be left out\n"
+    "      --base-model DIR       check that each adapted module is in the base model there, with its shapes\n"
     "      --expert-layout rank-major|grouped\n"
     "      --mlx-alpha ignore|apply\n"
     "                             how to read what an adapter does not say, as for hilora-compile\n"
@@ -52,6 +53,7 @@ enum option_code {
     OPTION_SOURCES,
     OPTION_EMBEDDINGS,
     OPTION_DROP_EXTRAS,
+    OPTION_BASE_MODEL,
     OPTION_EXPERT_LAYOUT,
     OPTION_MLX_ALPHA,
     OPTION_RULES,
@@ -72,6 +74,7 @@ static const struct option long_options[] = {{"deep", no_argument, NULL, OPTION_
                                              {"sources", required_argument, NULL, OPTION_SOURCES},
                                              {"embeddings", required_argument, NULL, OPTION_EMBEDDINGS},
                                              {"drop-extras", no_argument, NULL, OPTION_DROP_EXTRAS},
+                                             {"base-model", required_argument, NULL, OPTION_BASE_MODEL},
                                              {"expert-layout", required_argument, NULL, OPTION_EXPERT_LAYOUT},
                                              {"mlx-alpha", required_argument, NULL, OPTION_MLX_ALPHA},
                                              {"rules", required_argument, NULL, OPTION_RULES},
@@ -147,6 +150,9 @@ static int apply_option(settings *s, int code) {
         return -1;
     case OPTION_DROP_EXTRAS:
         s->validation.ingest.drop_extras = true;
+        return -1;
+    case OPTION_BASE_MODEL:
+        s->validation.base_model = optarg;
         return -1;
     case OPTION_EXPERT_LAYOUT:
         return set_expert_layout(s, optarg);

@@ -148,7 +148,7 @@ void hlc_outcome_print_report(const hlc_outcome *outcome, FILE *stream) {
         }
     }
     if (at < findings->count) {
-        fputs("The rules file\n", stream);
+        fputs("The run itself\n", stream);
     }
     for (; at < findings->count; at++) {
         print_finding(outcome, &findings->items[findings->ranked[at]], stream);

@@ -115,7 +115,7 @@ static int compare_by_file(uint32_t a, uint32_t b, const void *context) {
 }
 
 /* Faults that a list has only counted keep the severity that they were found with. */
-static void add_uncounted(weighing *w, size_t subject, const hlc_faults *found) {
+static void add_uncounted(weighing *w, ptrdiff_t subject, const hlc_faults *found) {
     size_t errors = hlc_faults_errors(found), warnings = hlc_faults_warnings(found);
     for (size_t i = 0; i < hlc_faults_count(found); i++) {
         hlc_fault_view fault;
@@ -123,8 +123,10 @@ static void add_uncounted(weighing *w, size_t subject, const hlc_faults *found) 
         errors -= fault.severity == HLC_ERROR;
         warnings -= fault.severity == HLC_WARNING;
     }
-    w->out->subject[subject].errors += errors;
-    w->out->subject[subject].warnings += warnings;
+    if (subject >= 0) {
+        w->out->subject[subject].errors += errors;
+        w->out->subject[subject].warnings += warnings;
+    }
     w->out->all.errors += errors;
     w->out->all.warnings += warnings;
     w->out->omitted += hlc_faults_omitted(found);
@@ -143,8 +145,8 @@ static bool weigh_list(weighing *w, ptrdiff_t subject, const char *code, const h
         good = weigh(w, subject, code, &fault);
     }
     free(order);
-    if (good && subject >= 0) {
-        add_uncounted(w, (size_t)subject, found);
+    if (good) {
+        add_uncounted(w, subject, found);
     }
     return good;
 }
@@ -231,6 +233,7 @@ bool hlc_findings_make(const hlc_validation *validation, hlc_policy *policy, con
             good = !found || weigh_list(&w, (ptrdiff_t)i, hlc_check_code((hlc_check)check), found);
         }
     }
+    good = good && weigh_list(&w, HLC_NO_SUBJECT, "base-model", validation->found);
     if (good && rules_path) {
         report_exceptions(&w, rules_path);
         good = weigh_list(&w, HLC_NO_SUBJECT, "rules", out->own);

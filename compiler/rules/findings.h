@@ -16,7 +16,7 @@ typedef struct hlc_finding {
     hlc_severity severity;
     bool excused;
     size_t exception;  /* of the policy, where it is excused */
-    ptrdiff_t subject; /* HLC_NO_SUBJECT for those on the rules file */
+    ptrdiff_t subject; /* HLC_NO_SUBJECT for those on the rules file and the base model */
     const char *code;  /* of its check */
     char *adapter;     /* its name, NULL where it concerns no single one */
     hlc_fault_view fault; /* strings of the subjects' lists; of a finding without a subject its own */

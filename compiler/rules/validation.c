@@ -7,6 +7,7 @@
 
 #include "compiler/base/files.h"
 #include "compiler/base/workers.h"
+#include "compiler/ingest/base_model.h"
 #include "compiler/ingest/locate.h"
 #include "compiler/pool/verify.h"
 #include "compiler/rules/adapter_rules.h"
@@ -248,8 +249,15 @@ static void drop_empty_lists(hlc_subject *subject) {
 }
 
 bool hlc_validate(hlc_validation *validation) {
+    hlc_base_model *base = NULL;
     validation->subjects = calloc(validation->count, sizeof *validation->subjects);
-    bool good = validation->subjects != NULL;
+    validation->found = hlc_faults_create();
+    bool good = validation->subjects && validation->found;
+    if (good && validation->base_model) { /* without it the adapters' own faults are still told */
+        hlc_faults_scope(validation->found, HLC_FAULT_BASE_MODEL);
+        base = hlc_base_model_open(validation->base_model, validation->found);
+        validation->ingest.base = base;
+    }
     for (size_t i = 0; good && i < validation->count; i++) {
         validation->subjects[i].path = validation->paths[i];
         good = make_lists(&validation->subjects[i]) && find_subject(validation, &validation->subjects[i]);
@@ -266,6 +274,8 @@ bool hlc_validate(hlc_validation *validation) {
     for (size_t i = 0; good && i < validation->count; i++) {
         drop_empty_lists(&validation->subjects[i]);
     }
+    validation->ingest.base = NULL;
+    hlc_base_model_close(base);
     return good;
 }
 
@@ -285,5 +295,7 @@ void hlc_validation_free(hlc_validation *validation) {
         }
     }
     free(validation->subjects);
+    hlc_faults_destroy(validation->found);
     validation->subjects = NULL;
+    validation->found = NULL;
 }

@@ -248,6 +248,41 @@ def fused_experts(tmp, bad):
     return written(tmp, replace(adapter, config=adapter.config | ({} if bad else {"lora_B_layout": "rank_major"})))
 
 
+# ---- The base model ----
+
+def beside_base(tmp, adapter, weights=True):
+    base = tmp / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps({"hidden_size": 24, "vocab_size": 100}))
+    if weights:
+        write_safetensors(base / "model.safetensors", {f"layers.0.{name}.weight": from_floats(np.ones((16, 24)), F32)
+                                                       for name in ("q_proj", "v_proj")})
+    return ["--base-model", base, *written(tmp, adapter)]
+
+
+@rule("HL0312")
+def not_in_base(tmp, bad):
+    return beside_base(tmp, plain(modules=("h.0.q_proj",) if bad else ("layers.0.q_proj",)))
+
+
+@rule("HL0313")
+def partly_in_base(tmp, bad):
+    return beside_base(tmp, plain(modules=("layers.0.q_proj", "layers.1.q_proj" if bad else "layers.0.v_proj")))
+
+
+@rule("HL0314")
+def base_shape(tmp, bad):
+    return beside_base(tmp, plain(d_out=17 if bad else 16))
+
+
+@rule("HL0315")
+def no_base(tmp, bad):
+    arguments = beside_base(tmp, plain())
+    if bad:
+        (tmp / "base" / "config.json").write_text("[]")
+    return arguments
+
+
 # ---- The numbers ----
 
 def spoilt_value(value):
