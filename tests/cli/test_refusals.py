@@ -238,3 +238,19 @@ def test_missing_files_are_resources(folder):
     (folder / "adapter_model.safetensors").unlink()
     assert "the folder holds no adapter" in compile_it(folder).expect(1).stderr
     assert "No such file or directory" in run("hilora-compile", folder / "x.safetensors").expect(3).stderr
+
+
+def test_a_broken_embeddings_file_of_many_adapters_is_told_once(folder):
+    """It is opened once for all of them, however many there are."""
+    for name in "bcd":
+        (folder.parent / name).mkdir()
+        for file in folder.iterdir():
+            (folder.parent / name / file.name).write_bytes(file.read_bytes())
+    samples = {name: entry("F32", [2, 2], 16 * i, 16 * (i + 1)) for i, name in enumerate("abcd")}
+    adapters = [folder.parent / name for name in "abcd"]
+    shared, pool = folder.parent / "samples.safetensors", folder.parent / "pool.hlp"
+    shared.write_bytes(header(samples, bytes(60)))
+    refused = run("hilora-compile", "-q", "-o", pool, "--embeddings", shared, *adapters).expect(1)
+    assert refused.stderr.count("error: ") == 1 and "the file is 4 bytes too short" in refused.stderr
+    shared.write_bytes(header(samples, struct.pack("<16f", *range(16))))
+    run("hilora-compile", "-q", "-o", pool, "--embeddings", shared, *adapters).expect(0)
