@@ -10,7 +10,8 @@ static void print_escaped(FILE *stream, const char *text) {
     for (size_t at = 0; at < length;) {
         uint32_t code;
         const size_t n = hlc_utf8_next(text + at, length - at, &code);
-        const bool allowed = n && (code >= 0x20 || code == '\t' || code == '\n' || code == '\r') && code != 0xFFFE && code != 0xFFFF;
+        const bool allowed =
+            n && (code >= 0x20 || code == '\t' || code == '\n' || code == '\r') && code != 0xFFFE && code != 0xFFFF;
         if (!allowed) {
             fputs("&#xFFFD;", stream);
         } else if (n == 1 && strchr("<>&\"'\t\n\r", text[at])) {
@@ -43,13 +44,14 @@ static void print_finding(const hlc_outcome *outcome, const hlc_finding *finding
         }
     }
     fputs(" (", stream);
-    print_escaped(stream, finding->excused        ? outcome->policy->exceptions[finding->exception].reason.bytes
-                          : fault->remedy ? fault->remedy
-                                                  : hlc_rules[finding->rule].remedy);
+    print_escaped(stream, finding->excused ? outcome->policy->exceptions[finding->exception].reason.bytes
+                          : fault->remedy  ? fault->remedy
+                                           : hlc_rules[finding->rule].remedy);
     fputs(")\n", stream);
 }
 
-static void print_findings(const hlc_outcome *outcome, const size_t *numbers, size_t count, bool failing, FILE *stream) {
+static void print_findings(const hlc_outcome *outcome, const size_t *numbers, size_t count, bool failing,
+                           FILE *stream) {
     for (size_t i = 0; i < count; i++) {
         const hlc_finding *finding = &outcome->findings->items[numbers[i]];
         if (fails(finding) == failing) {
@@ -59,7 +61,8 @@ static void print_findings(const hlc_outcome *outcome, const size_t *numbers, si
 }
 
 /* The findings of one rule in one subject. */
-static void print_case(const hlc_outcome *outcome, const char *suite, const size_t *numbers, size_t count, FILE *stream) {
+static void print_case(const hlc_outcome *outcome, const char *suite, const size_t *numbers, size_t count,
+                       FILE *stream) {
     const hlc_finding *first = &outcome->findings->items[numbers[0]];
     const hlc_rule *rule = &hlc_rules[first->rule];
     size_t failures = 0, excused = 0;
@@ -113,8 +116,8 @@ static size_t next_rule(const hlc_findings *findings, const size_t *numbers, siz
     return end;
 }
 
-static void count_cases(const hlc_findings *findings, const size_t *numbers, size_t count, size_t *cases, size_t *failures,
-                        size_t *skipped) {
+static void count_cases(const hlc_findings *findings, const size_t *numbers, size_t count, size_t *cases,
+                        size_t *failures, size_t *skipped) {
     for (size_t i = 0; i < count;) {
         const size_t n = next_rule(findings, numbers + i, count - i);
         size_t excused = 0;
@@ -128,13 +131,15 @@ static void count_cases(const hlc_findings *findings, const size_t *numbers, siz
     }
 }
 
-static void print_suite(const hlc_outcome *outcome, const char *name, const size_t *numbers, size_t count, FILE *stream) {
+static void print_suite(const hlc_outcome *outcome, const char *name, const size_t *numbers, size_t count,
+                        FILE *stream) {
     size_t cases = 0, failures = 0, skipped = 0;
     count_cases(outcome->findings, numbers, count, &cases, &failures, &skipped);
     const bool passed = failures == 0;
     fputs("  <testsuite", stream);
     print_attribute(stream, "name", name);
-    fprintf(stream, " tests=\"%zu\" failures=\"%zu\" errors=\"0\" skipped=\"%zu\">\n", cases + passed, failures, skipped);
+    fprintf(stream, " tests=\"%zu\" failures=\"%zu\" errors=\"0\" skipped=\"%zu\">\n", cases + passed, failures,
+            skipped);
     if (passed) {
         fputs("    <testcase", stream);
         print_attribute(stream, "classname", name);
@@ -165,7 +170,8 @@ bool hlc_outcome_junit(const hlc_outcome *outcome, FILE *stream) {
         }
         if (!last || end > at) {
             qsort_r(numbers + at, end - at, sizeof *numbers, compare_numbers, findings->items);
-            print_suite(outcome, last ? "the run itself" : outcome->validation->subjects[subject].path, numbers + at, end - at, stream);
+            print_suite(outcome, last ? "the run itself" : outcome->validation->subjects[subject].path, numbers + at,
+                        end - at, stream);
         }
         at = end;
     }

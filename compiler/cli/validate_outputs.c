@@ -31,7 +31,8 @@ static bool is_input(const hlc_validation *validation, const char *rules_path, c
     for (size_t i = 0; i < validation->count; i++) {
         const hlc_adapter_files *files = validation->subjects ? validation->subjects[i].files : NULL;
         found |= is_file(validation->paths[i], output);
-        found |= files && (is_file(files->weights, output) || is_file(files->config, output) || is_file(files->embeddings, output));
+        found |= files && (is_file(files->weights, output) || is_file(files->config, output) ||
+                           is_file(files->embeddings, output));
     }
     return found;
 }

@@ -4,7 +4,12 @@
 
 #include "compiler/cli/validate.h"
 
-typedef enum hlc_report_format { HLC_REPORT_TEXT, HLC_REPORT_JUNIT, HLC_REPORT_SARIF, HLC_REPORT_FORMATS } hlc_report_format;
+typedef enum hlc_report_format {
+    HLC_REPORT_TEXT,
+    HLC_REPORT_JUNIT,
+    HLC_REPORT_SARIF,
+    HLC_REPORT_FORMATS
+} hlc_report_format;
 
 typedef struct hlc_report_paths {
     const char *path[HLC_REPORT_FORMATS]; /* NULL: not asked for; "-": standard output */

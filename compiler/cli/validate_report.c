@@ -129,9 +129,9 @@ static void print_finding(const hlc_outcome *outcome, const hlc_finding *finding
     hlc_cli_print_wrapped(stream, text.failed ? finding->fault.reason : text.bytes, 2);
     hlc_text_free(&text);
     const char *label = finding->excused ? "because: " : "remedy: ";
-    const char *advice = finding->excused             ? outcome->policy->exceptions[finding->exception].reason.bytes
+    const char *advice = finding->excused        ? outcome->policy->exceptions[finding->exception].reason.bytes
                          : finding->fault.remedy ? finding->fault.remedy
-                                                      : rule->remedy;
+                                                 : rule->remedy;
     hlc_text_printf(&text, "%s%s", label, advice);
     hlc_cli_print_wrapped(stream, text.bytes ? text.bytes : advice, 6);
     hlc_text_free(&text);

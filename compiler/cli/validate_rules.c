@@ -8,12 +8,12 @@ static json_t *rule_json(const hlc_rule *rule) {
     json_t *thresholds = json_array();
     for (size_t k = 0; k < HLC_RULE_THRESHOLDS && rule->thresholds[k].name; k++) {
         const hlc_rule_threshold *t = &rule->thresholds[k];
-        json_array_append_new(thresholds, json_pack("{s:s, s:f, s:f, s:f, s:s}", "name", t->name, "default", t->value, "least",
-                                                    t->least, "most", t->most, "meaning", t->meaning));
+        json_array_append_new(thresholds, json_pack("{s:s, s:f, s:f, s:f, s:s}", "name", t->name, "default", t->value,
+                                                    "least", t->least, "most", t->most, "meaning", t->meaning));
     }
     return json_pack("{s:s, s:s, s:s, s:b, s:s, s:s, s:o}", "id", rule->id, "group", hlc_rule_group(rule), "severity",
-                     hlc_severity_name(rule->severity), "deep", rule->deep, "meaning", rule->meaning, "remedy", rule->remedy,
-                     "thresholds", thresholds);
+                     hlc_severity_name(rule->severity), "deep", rule->deep, "meaning", rule->meaning, "remedy",
+                     rule->remedy, "thresholds", thresholds);
 }
 
 int hlc_rules_list(const hlc_program *program, bool as_json) {
@@ -30,8 +30,8 @@ int hlc_rules_list(const hlc_program *program, bool as_json) {
             printf("%s%s\n", i ? "\n" : "", group);
         }
         hlc_text line = {0};
-        hlc_text_printf(&line, "%s %s%s: %s", rule->id, hlc_severity_name(rule->severity), rule->deep ? " (--deep)" : "",
-                        rule->meaning);
+        hlc_text_printf(&line, "%s %s%s: %s", rule->id, hlc_severity_name(rule->severity),
+                        rule->deep ? " (--deep)" : "", rule->meaning);
         hlc_cli_print_wrapped(stdout, line.failed ? rule->id : line.bytes, 2);
         hlc_text_free(&line);
     }

@@ -41,8 +41,8 @@ static json_t *rule_json(const hlc_policy *policy, size_t number) {
         json_object_set_new(thresholds, rule->thresholds[k].name, hlc_cli_real_json(policy->thresholds[number][k]));
     }
     return json_pack("{s:s, s:o, s:o, s:{s:b, s:s}, s:{s:[s], s:o}}", "id", rule->id, "shortDescription",
-                     message_json(rule->meaning), "help", message_json(rule->remedy), "defaultConfiguration", "enabled", enabled,
-                     "level", name, "properties", "tags", hlc_rule_group(rule), "thresholds", thresholds);
+                     message_json(rule->meaning), "help", message_json(rule->remedy), "defaultConfiguration", "enabled",
+                     enabled, "level", name, "properties", "tags", hlc_rule_group(rule), "thresholds", thresholds);
 }
 
 /* ---- Places ---- */
@@ -74,7 +74,8 @@ static json_t *location_json(const hlc_finding *finding, const char *subject) {
     if (file) {
         json_object_set_new(physical, "artifactLocation", json_pack("{s:o}", "uri", uri_json(file)));
         if (at_byte) {
-            json_object_set_new(physical, "region", json_pack("{s:I, s:i}", "byteOffset", (json_int_t)byte, "byteLength", 0));
+            json_object_set_new(physical, "region",
+                                json_pack("{s:I, s:i}", "byteOffset", (json_int_t)byte, "byteLength", 0));
         }
         json_object_set(out, "physicalLocation", physical);
     }
@@ -96,15 +97,16 @@ static json_t *result_json(const hlc_outcome *outcome, const hlc_finding *findin
     hlc_text message = {0};
     hlc_text_printf(&message, "%s%s%s (remedy: %s)", finding->fault.place ? finding->fault.place : "",
                     finding->fault.place ? ": " : "", finding->fault.reason, remedy);
-    json_t *out = json_pack("{s:s, s:i, s:s, s:o, s:[o], s:{s:s, s:o}}", "ruleId", rule->id, "ruleIndex", (int)finding->rule,
-                            "level", hlc_severity_name(finding->severity), "message",
+    json_t *out = json_pack("{s:s, s:i, s:s, s:o, s:[o], s:{s:s, s:o}}", "ruleId", rule->id, "ruleIndex",
+                            (int)finding->rule, "level", hlc_severity_name(finding->severity), "message",
                             message_json(message.failed ? finding->fault.reason : message.bytes), "locations",
                             location_json(finding, subject), "properties", "check", finding->code, "adapter",
                             finding->adapter ? text_json(finding->adapter) : json_null());
     if (finding->excused) {
         const char *reason = outcome->policy->exceptions[finding->exception].reason.bytes;
-        json_object_set_new(out, "suppressions", json_pack("[{s:s, s:s, s:o}]", "kind", "external", "status", "accepted",
-                                                           "justification", text_json(reason)));
+        json_object_set_new(out, "suppressions",
+                            json_pack("[{s:s, s:s, s:o}]", "kind", "external", "status", "accepted", "justification",
+                                      text_json(reason)));
     } else {
         json_object_set_new(out, "suppressions", json_array());
     }
@@ -120,9 +122,9 @@ json_t *hlc_outcome_sarif(const hlc_outcome *outcome) {
     for (size_t i = 0; i < outcome->findings->count; i++) {
         json_array_append_new(results, result_json(outcome, &outcome->findings->items[outcome->findings->ranked[i]]));
     }
-    return json_pack("{s:s, s:[{s:{s:{s:s, s:s, s:s, s:o}}, s:[{s:b, s:i}], s:o, s:{s:I}}]}", "version", "2.1.0", "runs", "tool",
-                     "driver", "name", "hilora-validate", "version", HLC_VERSION, "semanticVersion", HLC_VERSION, "rules", rules,
-                     "invocations", "executionSuccessful", outcome->exit_status < HLC_EXIT_RESOURCE, "exitCode",
-                     outcome->exit_status, "results", results, "properties", "omitted",
-                     (json_int_t)outcome->findings->omitted);
+    return json_pack("{s:s, s:[{s:{s:{s:s, s:s, s:s, s:o}}, s:[{s:b, s:i}], s:o, s:{s:I}}]}", "version", "2.1.0",
+                     "runs", "tool", "driver", "name", "hilora-validate", "version", HLC_VERSION, "semanticVersion",
+                     HLC_VERSION, "rules", rules, "invocations", "executionSuccessful",
+                     outcome->exit_status < HLC_EXIT_RESOURCE, "exitCode", outcome->exit_status, "results", results,
+                     "properties", "omitted", (json_int_t)outcome->findings->omitted);
 }

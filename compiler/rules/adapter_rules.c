@@ -7,10 +7,11 @@
 
 #include "compiler/rules/rule_table.h"
 
-static void report(const hlc_adapter *adapter, hlc_fault_kind kind, const char *place, const char *reason, hlc_faults *faults) {
+static void report(const hlc_adapter *adapter, hlc_fault_kind kind, const char *place, const char *reason,
+                   hlc_faults *faults) {
     const hlc_rule *rule = &hlc_rules[hlc_rule_of_kind(kind)];
-    hlc_fault(faults, rule->severity, kind, adapter->config_path ? adapter->config_path : adapter->path, place, rule->remedy,
-              "%s", reason);
+    hlc_fault(faults, rule->severity, kind, adapter->config_path ? adapter->config_path : adapter->path, place,
+              rule->remedy, "%s", reason);
 }
 
 /* What a configuration says of all modules. Defaults as PEFT's. */
@@ -49,7 +50,8 @@ static void check_rslora(const hlc_adapter *adapter, const general *g, hlc_fault
     }
     if (most > 1) {
         char reason[160];
-        snprintf(reason, sizeof reason, "the scale is alpha / sqrt(r); llama.cpp reads alpha / r, up to %.3g times too weak", most);
+        snprintf(reason, sizeof reason,
+                 "the scale is alpha / sqrt(r); llama.cpp reads alpha / r, up to %.3g times too weak", most);
         report(adapter, HLC_FAULT_RSLORA, "key 'use_rslora'", reason, faults);
     }
 }
@@ -68,9 +70,11 @@ static void check_patterns(const hlc_adapter *adapter, const general *g, hlc_fau
     }
     if (first) {
         char reason[200], place[HLC_PLACE_SIZE];
-        snprintf(reason, sizeof reason, "vLLM and LoRAX scale %zu of %zu modules differently, llama.cpp %zu, such as this one",
-                 global, adapter->target_count, llama);
-        report(adapter, HLC_FAULT_PATTERNS, hlc_place(place, "module", first->module.bytes, first->module.length), reason, faults);
+        snprintf(reason, sizeof reason,
+                 "vLLM and LoRAX scale %zu of %zu modules differently, llama.cpp %zu, such as this one", global,
+                 adapter->target_count, llama);
+        report(adapter, HLC_FAULT_PATTERNS, hlc_place(place, "module", first->module.bytes, first->module.length),
+               reason, faults);
     }
 }
 
@@ -102,8 +106,9 @@ static void check_types(const hlc_adapter *adapter, hlc_faults *faults) {
         if (other) {
             const hlc_rule *rule = &hlc_rules[hlc_rule_of_kind(HLC_FAULT_MIXED_TYPES)];
             char place[HLC_PLACE_SIZE];
-            hlc_fault(faults, rule->severity, rule->kind, adapter->path, hlc_place(place, "tensor", other->key.bytes, other->key.length),
-                      rule->remedy, "its element type is not that of the other tensors");
+            hlc_fault(faults, rule->severity, rule->kind, adapter->path,
+                      hlc_place(place, "tensor", other->key.bytes, other->key.length), rule->remedy,
+                      "its element type is not that of the other tensors");
             return;
         }
     }

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 /* ---- Families: members that share a module, directly or by others ---- */
 
 typedef struct shared_name {
@@ -82,7 +81,8 @@ bool hlc_check_families(hlc_company *company) {
     }
     for (size_t i = 1; i < count; i++) {
         if (same_name(&names[i - 1], &names[i])) {
-            const size_t a = root_of(company->members, names[i - 1].member), b = root_of(company->members, names[i].member);
+            const size_t a = root_of(company->members, names[i - 1].member),
+                         b = root_of(company->members, names[i].member);
             company->members[a > b ? a : b].family = a < b ? a : b;
         }
     }
@@ -157,11 +157,12 @@ bool hlc_check_shapes(const hlc_company *company) {
         if (deviating[i]) {
             char place[HLC_MEMBER_PLACE];
             const hlc_member_module *own = &first[2 * i], *common = own + 1;
-            hlc_member_fault(&company->members[i], HLC_CHECK_POOL_WIDE, HLC_FAULT_OTHER_SHAPE,
-                             hlc_member_place(&company->members[i], "module", own->name, own->name_length, place),
-                             "the shape %llu -> %llu differs from %llu -> %llu in other adapters, here and in %zu more modules",
-                             (unsigned long long)own->d_in, (unsigned long long)own->d_out, (unsigned long long)common->d_in,
-                             (unsigned long long)common->d_out, deviating[i] - 1);
+            hlc_member_fault(
+                &company->members[i], HLC_CHECK_POOL_WIDE, HLC_FAULT_OTHER_SHAPE,
+                hlc_member_place(&company->members[i], "module", own->name, own->name_length, place),
+                "the shape %llu -> %llu differs from %llu -> %llu in other adapters, here and in %zu more modules",
+                (unsigned long long)own->d_in, (unsigned long long)own->d_out, (unsigned long long)common->d_in,
+                (unsigned long long)common->d_out, deviating[i] - 1);
         }
     }
     free(first);
@@ -202,10 +203,11 @@ static void report_bases(const hlc_member **members, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (!same_base(members[i], members[common])) {
             char own[HLC_PLACE_SIZE], other[HLC_PLACE_SIZE], place[HLC_MEMBER_PLACE];
-            hlc_member_fault(members[i], HLC_CHECK_POOL_WIDE, HLC_FAULT_OTHER_BASE,
-                             hlc_member_place(members[i], "", NULL, 0, place), "%s differs from %s of %zu other adapters",
-                             hlc_place(own, "the base model", members[i]->base, members[i]->base_length),
-                             hlc_place(other, "the base model", members[common]->base, members[common]->base_length), votes);
+            hlc_member_fault(
+                members[i], HLC_CHECK_POOL_WIDE, HLC_FAULT_OTHER_BASE, hlc_member_place(members[i], "", NULL, 0, place),
+                "%s differs from %s of %zu other adapters",
+                hlc_place(own, "the base model", members[i]->base, members[i]->base_length),
+                hlc_place(other, "the base model", members[common]->base, members[common]->base_length), votes);
         }
     }
 }
@@ -266,9 +268,10 @@ bool hlc_check_ranks(const hlc_company *company) {
             const hlc_member *member = &company->members[i];
             if (member->family == family && member->rank > factor * median) {
                 char place[HLC_MEMBER_PLACE];
-                hlc_member_fault(member, HLC_CHECK_POOL_WIDE, HLC_FAULT_HIGH_RANK, hlc_member_place(member, "", NULL, 0, place),
-                                 "its rank %u is %.3g times the median %g of %zu adapters", member->rank, member->rank / median,
-                                 median, n);
+                hlc_member_fault(member, HLC_CHECK_POOL_WIDE, HLC_FAULT_HIGH_RANK,
+                                 hlc_member_place(member, "", NULL, 0, place),
+                                 "its rank %u is %.3g times the median %g of %zu adapters", member->rank,
+                                 member->rank / median, median, n);
             }
         }
     }

@@ -1,5 +1,5 @@
-/* The rules that look at several adapters (HL05xx to HL08xx). Each adds to the lists of the members' subjects; false when
- * memory is out. */
+/* The rules that look at several adapters (HL05xx to HL08xx). Each adds to the lists of the members' subjects; false
+ * when memory is out. */
 #ifndef HILORA_RULES_COMPANY_RULES_H
 #define HILORA_RULES_COMPANY_RULES_H
 

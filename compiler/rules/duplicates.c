@@ -84,8 +84,8 @@ static void report_equal(const fingerprint *prints, size_t count) {
             continue;
         }
         char place[HLC_MEMBER_PLACE], other[HLC_PLACE_SIZE];
-        hlc_member_fault(own->member, HLC_CHECK_POOL_WIDE, HLC_FAULT_SAME_BYTES, hlc_member_place(own->member, "", NULL, 0, place),
-                         "it has the weights of %s, byte for byte",
+        hlc_member_fault(own->member, HLC_CHECK_POOL_WIDE, HLC_FAULT_SAME_BYTES,
+                         hlc_member_place(own->member, "", NULL, 0, place), "it has the weights of %s, byte for byte",
                          hlc_place(other, "adapter", first->member->name, first->member->name_length));
     }
 }
@@ -137,7 +137,8 @@ typedef struct search {
 } search;
 
 static bool comparable(const hlc_member *a, const hlc_member *b) {
-    return a->traits->known && b->traits->known && a->family == b->family && a->traits->norm2 > 0 && b->traits->norm2 > 0;
+    return a->traits->known && b->traits->known && a->family == b->family && a->traits->norm2 > 0 &&
+           b->traits->norm2 > 0;
 }
 
 static void find_candidates(const search *s, size_t i, candidate *best) {
@@ -166,7 +167,8 @@ static void find_candidates(const search *s, size_t i, candidate *best) {
 }
 
 /* Both factors of a module as rows; false, with nothing held, when reading fails. */
-static bool load_rows(const hlc_member *member, size_t k, hlc_factor_reader *reader, double *rows[2], hlc_faults *faults) {
+static bool load_rows(const hlc_member *member, size_t k, hlc_factor_reader *reader, double *rows[2],
+                      hlc_faults *faults) {
     rows[0] = rows[1] = NULL;
     for (int side = 0; side < 2; side++) {
         hlc_factor factor;

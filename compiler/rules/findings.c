@@ -41,7 +41,8 @@ static void count(hlc_counts *counts, const hlc_finding *finding) {
     counts->notes += !finding->excused && finding->severity == HLC_NOTE;
 }
 
-/* The adapter that a fault concerns: the subject itself, or the one that its place names. NULL for none, or without memory. */
+/* The adapter that a fault concerns: the subject itself, or the one that its place names. NULL for none, or without
+ * memory. */
 static char *adapter_of(const hlc_subject *subject, const char *place) {
     static const char start[] = "adapter '";
     if (subject && subject->files) {
@@ -162,10 +163,11 @@ static void report_exceptions(const weighing *w, const char *path) {
         const hlc_rule *own = &hlc_rules[hlc_rule_of_kind(kind)];
         snprintf(place, sizeof place, "exceptions: number %zu", i);
         if (exception->expired) {
-            hlc_fault(w->out->own, own->severity, kind, path, place, own->remedy, "the exception from %s has expired", rule->id);
-        } else if (!exception->used && (w->validation->deep || !rule->deep)) {
-            hlc_fault(w->out->own, own->severity, kind, path, place, own->remedy, "the exception from %s matches no finding",
+            hlc_fault(w->out->own, own->severity, kind, path, place, own->remedy, "the exception from %s has expired",
                       rule->id);
+        } else if (!exception->used && (w->validation->deep || !rule->deep)) {
+            hlc_fault(w->out->own, own->severity, kind, path, place, own->remedy,
+                      "the exception from %s matches no finding", rule->id);
         }
     }
 }
@@ -188,7 +190,8 @@ typedef struct ranking {
 static int compare_findings(uint32_t a, uint32_t b, const void *context) {
     const ranking *r = context;
     const hlc_finding *x = &r->findings->items[a], *y = &r->findings->items[b];
-    const size_t px = x->subject < 0 ? SIZE_MAX : r->place[x->subject], py = y->subject < 0 ? SIZE_MAX : r->place[y->subject];
+    const size_t px = x->subject < 0 ? SIZE_MAX : r->place[x->subject],
+                 py = y->subject < 0 ? SIZE_MAX : r->place[y->subject];
     if (px != py) {
         return px < py ? -1 : 1;
     }
@@ -223,7 +226,8 @@ static bool rank(hlc_findings *findings, size_t subjects) {
     return good;
 }
 
-bool hlc_findings_make(const hlc_validation *validation, hlc_policy *policy, const char *rules_path, hlc_findings *out) {
+bool hlc_findings_make(const hlc_validation *validation, hlc_policy *policy, const char *rules_path,
+                       hlc_findings *out) {
     *out = (hlc_findings){.subject = calloc(validation->count + 1, sizeof *out->subject), .own = hlc_faults_create()};
     weighing w = {.validation = validation, .policy = policy, .out = out};
     bool good = out->subject && out->own;

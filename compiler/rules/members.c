@@ -137,8 +137,8 @@ const char *hlc_member_file(const hlc_member *member) {
     return member->subject->adapter ? member->subject->adapter->path : member->subject->path;
 }
 
-void hlc_member_fault(const hlc_member *member, hlc_check check, hlc_fault_kind kind, const char *place, const char *reason,
-                      ...) {
+void hlc_member_fault(const hlc_member *member, hlc_check check, hlc_fault_kind kind, const char *place,
+                      const char *reason, ...) {
     char text[1024];
     va_list arguments;
     va_start(arguments, reason);
@@ -147,7 +147,8 @@ void hlc_member_fault(const hlc_member *member, hlc_check check, hlc_fault_kind 
     }
     va_end(arguments);
     const hlc_rule *rule = &hlc_rules[hlc_rule_of_kind(kind)];
-    hlc_fault(member->subject->found[check], rule->severity, kind, hlc_member_file(member), place, rule->remedy, "%s", text);
+    hlc_fault(member->subject->found[check], rule->severity, kind, hlc_member_file(member), place, rule->remedy, "%s",
+              text);
 }
 
 /* ---- Weights ---- */
@@ -163,8 +164,8 @@ void hlc_factor_reader_close(hlc_factor_reader *reader) {
     *reader = (hlc_factor_reader){0};
 }
 
-static bool read_from_file(const hlc_member *member, size_t k, hlf_side side, hlc_factor_reader *reader, hlc_factor *out,
-                           hlc_faults *faults) {
+static bool read_from_file(const hlc_member *member, size_t k, hlf_side side, hlc_factor_reader *reader,
+                           hlc_factor *out, hlc_faults *faults) {
     const hlc_adapter *adapter = member->subject->adapter;
     const hlc_target *target = &adapter->targets[k];
     const hlc_matrix_source *source = side == HLF_SIDE_A ? &target->a : &target->b;
@@ -183,8 +184,8 @@ static bool read_from_file(const hlc_member *member, size_t k, hlf_side side, hl
     return hlc_adapter_read(adapter, source, &reader->cache, out->bytes, faults);
 }
 
-static bool read_from_pool(const hlc_member *member, size_t k, hlf_side side, hlc_factor_reader *reader, hlc_factor *out,
-                           hlc_faults *faults) {
+static bool read_from_pool(const hlc_member *member, size_t k, hlf_side side, hlc_factor_reader *reader,
+                           hlc_factor *out, hlc_faults *faults) {
     const hlf_index *index = &member->subject->pool.index;
     hlf_entry_record entry;
     hlf_chunk_shape shape;

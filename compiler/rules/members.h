@@ -18,8 +18,8 @@ typedef enum hlc_feature {
 
 /* What one pass over the weights keeps (hlc_check_weights). */
 typedef struct hlc_traits {
-    bool known; /* every module was read, and is finite */
-    double norm2;              /* |update|_F^2 over all modules */
+    bool known;   /* every module was read, and is finite */
+    double norm2; /* |update|_F^2 over all modules */
     double feature[HLC_FEATURES];
     size_t modules;            /* that the features are means of */
     double sketch[HLC_SKETCH]; /* linear in the update; inner products are kept to a few percent */
@@ -34,7 +34,7 @@ typedef struct hlc_member {
     size_t base_length;
     uint32_t rank;
     size_t module_count;
-    size_t family;      /* members that share a module, directly or by others, have one number */
+    size_t family; /* members that share a module, directly or by others, have one number */
     size_t family_size;
     hlc_traits *traits; /* NULL without --deep */
 } hlc_member;
@@ -73,8 +73,8 @@ const char *hlc_member_place(const hlc_member *member, const char *what, const c
 /* The file that its faults name. */
 const char *hlc_member_file(const hlc_member *member);
 /* A finding of a rule with the rule's own severity and remedy. */
-void hlc_member_fault(const hlc_member *member, hlc_check check, hlc_fault_kind kind, const char *place, const char *reason, ...)
-    __attribute__((format(printf, 5, 6)));
+void hlc_member_fault(const hlc_member *member, hlc_check check, hlc_fault_kind kind, const char *place,
+                      const char *reason, ...) __attribute__((format(printf, 5, 6)));
 
 /* What reading a matrix needs, one per thread. */
 typedef struct hlc_factor_reader {

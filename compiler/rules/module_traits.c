@@ -67,9 +67,9 @@ static bool find_kurtosis(const hlc_member_module *m, const double *a, const dou
 
 /* ---- The sketch ----
  *
- * Columns of A fall into 32 buckets with random signs, rows of B likewise, by a hash of the module's name: the 32 x 32 matrix of
- * the sums is linear in the update, and inner products of such matrices are those of the updates in expectation (a count
- * sketch on both sides, Charikar, Chen and Farach-Colton 2002). */
+ * Columns of A fall into 32 buckets with random signs, rows of B likewise, by a hash of the module's name: the 32 x 32
+ * matrix of the sums is linear in the update, and inner products of such matrices are those of the updates in
+ * expectation (a count sketch on both sides, Charikar, Chen and Farach-Colton 2002). */
 
 static uint64_t mix(uint64_t x) { /* splitmix64's finaliser */
     x += 0x9E3779B97F4A7C15u;

@@ -45,9 +45,10 @@ static void report_lists(const rival_lists *r, const hlc_policy *policy) {
         const double miss = fmin(1, r->sum[i] / 3);
         if (isfinite(r->sum[i]) && miss > most) {
             char place[HLC_MEMBER_PLACE];
-            hlc_member_fault(r->members[i], HLC_CHECK_ROUTING, HLC_FAULT_CERTIFICATE,
-                             hlc_member_place(r->members[i], "", NULL, 0, place),
-                             "the chance that it is not among the best 3 for a prompt of its own is bounded by %.3g only", miss);
+            hlc_member_fault(
+                r->members[i], HLC_CHECK_ROUTING, HLC_FAULT_CERTIFICATE,
+                hlc_member_place(r->members[i], "", NULL, 0, place),
+                "the chance that it is not among the best 3 for a prompt of its own is bounded by %.3g only", miss);
         }
     }
 }

@@ -48,7 +48,8 @@ typedef struct rules_reader {
     bool good;
 } rules_reader;
 
-static void refuse(rules_reader *reader, const char *place, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void refuse(rules_reader *reader, const char *place, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 static void refuse(rules_reader *reader, const char *place, const char *format, ...) {
     char reason[2 * HLC_PLACE_SIZE];
     va_list arguments;
@@ -85,8 +86,10 @@ static size_t read_rule(rules_reader *reader, const char *within, const char *id
 }
 
 static void read_severity(rules_reader *reader, const char *id, const json_t *value) {
-    static const char *const names[] = {
-        [HLC_LEVEL_OFF] = "off", [HLC_LEVEL_NOTE] = "note", [HLC_LEVEL_WARNING] = "warning", [HLC_LEVEL_ERROR] = "error"};
+    static const char *const names[] = {[HLC_LEVEL_OFF] = "off",
+                                        [HLC_LEVEL_NOTE] = "note",
+                                        [HLC_LEVEL_WARNING] = "warning",
+                                        [HLC_LEVEL_ERROR] = "error"};
     const size_t rule = read_rule(reader, "severities", id);
     const char *text = json_is_string(value) ? json_string_value(value) : "";
     for (hlc_level level = HLC_LEVEL_OFF; level <= HLC_LEVEL_ERROR; level++) {
@@ -168,8 +171,8 @@ static void read_text(rules_reader *reader, const char *place, const char *key, 
     }
 }
 
-static void read_member(rules_reader *reader, const char *place, const char *key, const json_t *value, hlc_exception *out,
-                        bool *has_rule) {
+static void read_member(rules_reader *reader, const char *place, const char *key, const json_t *value,
+                        hlc_exception *out, bool *has_rule) {
     if (strcmp(key, "rule") == 0) {
         *has_rule = true;
         out->rule = json_is_string(value) ? read_rule(reader, place, json_string_value(value)) : hlc_rule_count();

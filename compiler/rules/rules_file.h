@@ -1,5 +1,6 @@
-/* The rules file of hilora-validate (docs/VALIDATE.md): JSON that sets severities and thresholds, and excuses findings by
- * name, each with its reason. The text may be hostile: its size, its values and the time that matching takes are bounded. */
+/* The rules file of hilora-validate (docs/VALIDATE.md): JSON that sets severities and thresholds, and excuses findings
+ * by name, each with its reason. The text may be hostile: its size, its values and the time that matching takes are
+ * bounded. */
 #ifndef HILORA_RULES_RULES_FILE_H
 #define HILORA_RULES_RULES_FILE_H
 
@@ -17,7 +18,13 @@ enum {
 };
 
 /* What a rules file makes of a rule. */
-typedef enum hlc_level { HLC_LEVEL_AS_FOUND, HLC_LEVEL_OFF, HLC_LEVEL_NOTE, HLC_LEVEL_WARNING, HLC_LEVEL_ERROR } hlc_level;
+typedef enum hlc_level {
+    HLC_LEVEL_AS_FOUND,
+    HLC_LEVEL_OFF,
+    HLC_LEVEL_NOTE,
+    HLC_LEVEL_WARNING,
+    HLC_LEVEL_ERROR
+} hlc_level;
 
 typedef struct hlc_exception {
     size_t rule;                /* position in the table */
@@ -36,8 +43,8 @@ typedef struct hlc_policy {
 
 /* As without a rules file. */
 void hlc_policy_init(hlc_policy *policy);
-/* Reads a rules file's text into an initialised policy. today: "2026-11-22". Adds every fault found, of kind MISUSE; false
- * when there was one. path: for the faults. */
+/* Reads a rules file's text into an initialised policy. today: "2026-11-22". Adds every fault found, of kind MISUSE;
+ * false when there was one. path: for the faults. */
 bool hlc_policy_read(hlc_policy *policy, const char *path, const char *text, size_t length, const char *today,
                      hlc_faults *faults);
 void hlc_policy_free(hlc_policy *policy);

@@ -16,7 +16,8 @@ typedef struct row_list {
 static int compare_rows(const void *a, const void *b, void *context) {
     const row_list *list = context;
     const size_t x = *(const size_t *)a, y = *(const size_t *)b;
-    const int order = memcmp(list->values + x * list->dim, list->values + y * list->dim, list->dim * sizeof *list->values);
+    const int order =
+        memcmp(list->values + x * list->dim, list->values + y * list->dim, list->dim * sizeof *list->values);
     return order ? order : (x > y) - (x < y);
 }
 
@@ -60,9 +61,10 @@ static bool check_own_samples(const hlc_member *member, const hlc_policy *policy
     }
     const size_t samples = embeddings->samples, repeated = count_repeated(embeddings);
     report_few(member, policy, samples);
-    if (repeated != SIZE_MAX && (double)repeated > hlc_policy_threshold(policy, HLC_FAULT_SAME_SAMPLES, 0) * (double)samples) {
-        hlc_member_fault(member, HLC_CHECK_SAMPLES, HLC_FAULT_SAME_SAMPLES, NULL, "%zu of its %zu samples repeat others", repeated,
-                         samples);
+    if (repeated != SIZE_MAX &&
+        (double)repeated > hlc_policy_threshold(policy, HLC_FAULT_SAME_SAMPLES, 0) * (double)samples) {
+        hlc_member_fault(member, HLC_CHECK_SAMPLES, HLC_FAULT_SAME_SAMPLES, NULL,
+                         "%zu of its %zu samples repeat others", repeated, samples);
     }
     if (samples == 2 || repeated == samples - 1) {
         report_uncalibrated(member, samples == 2 ? "there are two samples" : "all its samples are equal");
@@ -128,7 +130,8 @@ static void report_claims(const claim *claims, size_t count, hlc_fault_kind kind
     for (size_t i = 0; i < count; i++) {
         if (strcmp(claims[i].text, claims[common].text) != 0) {
             char own[HLC_PLACE_SIZE], other[HLC_PLACE_SIZE];
-            hlc_member_fault(claims[i].member, HLC_CHECK_SAMPLES, kind, NULL, "its %s differs from %s of %zu other adapters",
+            hlc_member_fault(claims[i].member, HLC_CHECK_SAMPLES, kind, NULL,
+                             "its %s differs from %s of %zu other adapters",
                              hlc_place(own, what, claims[i].text, strlen(claims[i].text)),
                              hlc_place(other, what, claims[common].text, strlen(claims[common].text)), votes);
         }
@@ -177,7 +180,9 @@ static const char *normalization_of(const hlc_embeddings *embeddings, char numbe
     if (embeddings->normalized == HLC_NORMALIZED_YES) {
         return "length 1";
     }
-    return embeddings->normalized == HLC_NORMALIZED_NO ? "any length" : has_length_one(embeddings) ? NULL : "any length";
+    return embeddings->normalized == HLC_NORMALIZED_NO ? "any length"
+           : has_length_one(embeddings)                ? NULL
+                                                       : "any length";
 }
 
 static void compare_family_claims(claim *claims, char (*numbers)[NUMBER], const hlc_company *company, claim_text *text,

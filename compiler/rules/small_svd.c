@@ -35,8 +35,8 @@ static double largest_of(const double *x, size_t n) {
     return largest;
 }
 
-/* The triangle R of x^T = Q R for the rank rows of x, which are destroyed: r is k x rank row-major, k = min(rank, d), with zeros below
- * the diagonal. Row j of x is column j of what is factored. */
+/* The triangle R of x^T = Q R for the rank rows of x, which are destroyed: r is k x rank row-major, k = min(rank, d),
+ * with zeros below the diagonal. Row j of x is column j of what is factored. */
 static void triangularise(double *x, size_t rank, size_t d, double *r) {
     const size_t k = rank < d ? rank : d;
     for (size_t j = 0; j < k; j++) {
@@ -117,7 +117,8 @@ static void multiply(const double *from_a, const double *from_b, size_t rank, si
     }
 }
 
-bool hlc_singular_values(const double *a, const double *bt, size_t rank, size_t d_in, size_t d_out, double scale, double *sv) {
+bool hlc_singular_values(const double *a, const double *bt, size_t rank, size_t d_in, size_t d_out, double scale,
+                         double *sv) {
     const size_t k_in = rank < d_in ? rank : d_in, k_out = rank < d_out ? rank : d_out;
     const size_t few = k_in < k_out ? k_in : k_out, many = k_in < k_out ? k_out : k_in;
     const double size_a = largest_of(a, rank * d_in), size_b = largest_of(bt, rank * d_out);

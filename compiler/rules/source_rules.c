@@ -163,8 +163,8 @@ static void compare_member(void *context, size_t i, size_t worker) {
     hlc_member_place(member, "", NULL, 0, place);
     if (differs) {
         hlc_fault(c->found[i], HLC_ERROR, HLC_FAULT_SOURCE_DIFFERS, member->subject->path, place,
-                  "compile the pool again, or give the sources that it was made of", "%s has other bytes than its source had",
-                  differs);
+                  "compile the pool again, or give the sources that it was made of",
+                  "%s has other bytes than its source had", differs);
     } else {
         hlc_fault(c->found[i], HLC_NOTE, HLC_FAULT_NO_SOURCE, member->subject->path, place, "name it with --sources",
                   "its source is not among those given");

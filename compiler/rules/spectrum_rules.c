@@ -1,14 +1,16 @@
-/* The screen for updates whose spectrum stands out, after arXiv 2602.15195: five statistics of the singular values and entries
- * of s B A, each compared with the other adapters of the family. It proves nothing: it says where to look first. */
+/* The screen for updates whose spectrum stands out, after arXiv 2602.15195: five statistics of the singular values and
+ * entries of s B A, each compared with the other adapters of the family. It proves nothing: it says where to look
+ * first. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "compiler/rules/company_rules.h"
 
-static const char *const feature_names[HLC_FEATURES] = {
-    [HLC_FEATURE_TOP] = "largest singular value", [HLC_FEATURE_NORM] = "Frobenius norm",
-    [HLC_FEATURE_CONCENTRATION] = "share of the largest component", [HLC_FEATURE_ENTROPY] = "spectral entropy",
-    [HLC_FEATURE_KURTOSIS] = "kurtosis of the entries"};
+static const char *const feature_names[HLC_FEATURES] = {[HLC_FEATURE_TOP] = "largest singular value",
+                                                        [HLC_FEATURE_NORM] = "Frobenius norm",
+                                                        [HLC_FEATURE_CONCENTRATION] = "share of the largest component",
+                                                        [HLC_FEATURE_ENTROPY] = "spectral entropy",
+                                                        [HLC_FEATURE_KURTOSIS] = "kurtosis of the entries"};
 
 /* The scale of a feature is taken to be at least this: in a family of near-twins the spread says nothing. */
 static const double least_deviation[HLC_FEATURES] = {[HLC_FEATURE_TOP] = 0.05,
@@ -54,8 +56,8 @@ static void report(const screen *s, size_t i, double threshold) {
         hlc_member_fault(s->members[i], HLC_CHECK_SPECTRUM, HLC_FAULT_SPECTRUM,
                          hlc_member_place(s->members[i], "", NULL, 0, place),
                          "its %s is %.1f deviations %s the median of %zu adapters (%zu of %d statistics stand out)",
-                         feature_names[worst], fabs(score(s, i, worst)), score(s, i, worst) > 0 ? "above" : "below", s->count,
-                         beyond, HLC_FEATURES);
+                         feature_names[worst], fabs(score(s, i, worst)), score(s, i, worst) > 0 ? "above" : "below",
+                         s->count, beyond, HLC_FEATURES);
     }
 }
 

@@ -149,8 +149,9 @@ static void check_pool(const hlc_validation *validation, hlc_subject *subject) {
     }
     subject->adapters = subject->pool.index.adapters;
     memcpy(subject->digest, subject->pool.index.header.digest, sizeof subject->digest);
-    hlc_verify_pool(&subject->pool.file, validation->deep ? HLC_VERIFY_DECODE : HLC_VERIFY_CHECKSUMS, validation->decode_limit,
-                    subject->path, validation->threads, list_of(subject, HLC_CHECK_POOL_CONTENT));
+    hlc_verify_pool(&subject->pool.file, validation->deep ? HLC_VERIFY_DECODE : HLC_VERIFY_CHECKSUMS,
+                    validation->decode_limit, subject->path, validation->threads,
+                    list_of(subject, HLC_CHECK_POOL_CONTENT));
 }
 
 static void check_samples(const hlc_adapter_files *files, hlc_subject *subject) {

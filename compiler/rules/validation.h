@@ -1,5 +1,5 @@
-/* What hilora-validate checks and what it found: subjects (pools and adapters), the faults of each check in each of them,
- * and the adapters that the pool-wide rules compare (docs/VALIDATE.md). */
+/* What hilora-validate checks and what it found: subjects (pools and adapters), the faults of each check in each of
+ * them, and the adapters that the pool-wide rules compare (docs/VALIDATE.md). */
 #ifndef HILORA_RULES_VALIDATION_H
 #define HILORA_RULES_VALIDATION_H
 
@@ -52,14 +52,14 @@ typedef struct hlc_validation {
     const char *embeddings;     /* folder or file, or NULL */
     const char *const *sources; /* adapters' files or folders, or folders of these */
     size_t source_count;
-    const char *base_model; /* folder, or NULL */
+    const char *base_model;    /* folder, or NULL */
     hlc_ingest_options ingest; /* but for its base */
     bool deep;
     uint64_t decode_limit; /* bytes to which a pool's weights may decode; 0: by its size (verify.h) */
     size_t threads;
     const hlc_policy *policy;
     hlc_progress progress;
-    hlc_faults *found;      /* that belong to no subject */
+    hlc_faults *found;     /* that belong to no subject */
     hlc_subject *subjects; /* count, in the order of the paths */
 } hlc_validation;
 

@@ -54,12 +54,14 @@ static bool check_finite(const inspection *in, const hlc_factor *factor) {
         snprintf(reason, sizeof reason, "NaN or infinity in %llu of %llu elements, the first in row %llu, column %llu",
                  (unsigned long long)bad, (unsigned long long)n, (unsigned long long)(first / factor->cols),
                  (unsigned long long)(first % factor->cols));
-        report(in, HLC_FAULT_NOT_FINITE, hlc_member_place(in->member, "tensor", factor->key, factor->key_length, place), reason);
+        report(in, HLC_FAULT_NOT_FINITE, hlc_member_place(in->member, "tensor", factor->key, factor->key_length, place),
+               reason);
     }
     return bad == 0;
 }
 
-static void check_overflow(inspection *in, const hlc_member_module *module, hlf_dtype dtype, const double *rows, uint64_t n) {
+static void check_overflow(inspection *in, const hlc_member_module *module, hlf_dtype dtype, const double *rows,
+                           uint64_t n) {
     double largest = 0;
     for (uint64_t i = 0; dtype != HLF_DTYPE_F16 && i < n; i++) {
         largest = fabs(rows[i]) > largest ? fabs(rows[i]) : largest;
@@ -115,7 +117,8 @@ static bool inspect_module(inspection *in, size_t k, hlc_factor_reader *reader) 
         a_rows = hlc_factor_rows(&a);
         b_rows = hlc_factor_rows(&b);
         if (!a_rows || !b_rows) {
-            hlc_out_of_memory(in->faults, hlc_member_file(in->member), (a.rows * a.cols + b.rows * b.cols) * sizeof *a_rows);
+            hlc_out_of_memory(in->faults, hlc_member_file(in->member),
+                              (a.rows * a.cols + b.rows * b.cols) * sizeof *a_rows);
             good = false;
         } else {
             inspect_rows(in, &module, a_rows, b_rows);
@@ -133,20 +136,23 @@ static void report_tallies(const inspection *in) {
     char place[HLC_MEMBER_PLACE], reason[160];
     const size_t modules = in->member->module_count;
     if (in->overflow.count) {
-        snprintf(reason, sizeof reason, "weights up to %.6g overflow float16, in %zu matrices of %zu modules, first here",
-                 in->largest, in->overflow.count, modules);
+        snprintf(reason, sizeof reason,
+                 "weights up to %.6g overflow float16, in %zu matrices of %zu modules, first here", in->largest,
+                 in->overflow.count, modules);
         report(in, HLC_FAULT_F16_OVERFLOW,
                hlc_member_place(in->member, "module", in->overflow.name, in->overflow.length, place), reason);
     }
     if (in->zero.count) {
-        snprintf(reason, sizeof reason, "the update is zero in %zu of %zu modules, first here", in->zero.count, modules);
-        report(in, HLC_FAULT_ZERO_UPDATE, hlc_member_place(in->member, "module", in->zero.name, in->zero.length, place), reason);
+        snprintf(reason, sizeof reason, "the update is zero in %zu of %zu modules, first here", in->zero.count,
+                 modules);
+        report(in, HLC_FAULT_ZERO_UPDATE, hlc_member_place(in->member, "module", in->zero.name, in->zero.length, place),
+               reason);
     }
     if (in->dead.count) {
         snprintf(reason, sizeof reason, "%zu rank-one components are zero, in %zu of %zu modules, first here",
                  in->dead_components, in->dead.count, modules);
-        report(in, HLC_FAULT_DEAD_COMPONENTS, hlc_member_place(in->member, "module", in->dead.name, in->dead.length, place),
-               reason);
+        report(in, HLC_FAULT_DEAD_COMPONENTS,
+               hlc_member_place(in->member, "module", in->dead.name, in->dead.length, place), reason);
     }
 }
 

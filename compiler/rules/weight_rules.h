@@ -9,8 +9,8 @@
  * rank^2 (d + rank). */
 enum { HLC_MOST_SPECTRUM_RANK = 256 };
 
-/* Fills the members' traits and adds to HLC_CHECK_WEIGHTS. Nothing depends on the number of threads. False when memory is
- * out; faults of single adapters are in their lists. */
+/* Fills the members' traits and adds to HLC_CHECK_WEIGHTS. Nothing depends on the number of threads. False when memory
+ * is out; faults of single adapters are in their lists. */
 bool hlc_check_weights(hlc_company *company);
 
 #endif
