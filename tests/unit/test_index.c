@@ -214,6 +214,64 @@ START_TEST(a_broken_rule_is_refused) {
 }
 END_TEST
 
+/* A module of width 8 x 24 with a kind and a geometry. */
+typedef struct form {
+    uint32_t kind, geometry[HLF_GEOMETRY];
+    bool good;
+} form;
+
+static const form forms[] = {
+    {HLF_MODULE_LINEAR, {0}, true},
+    {HLF_MODULE_LINEAR, {0, 0, 0, 0, 0, 0, 0, 1}, false},
+    {HLF_MODULE_EMBEDDING, {0}, true},
+    {HLF_MODULE_EMBEDDING, {1}, false},
+    {HLF_MODULE_CONV1D, {2, 4, 0, 0, 1}, true},
+    {HLF_MODULE_CONV1D, {2, 4, 0, 0, 2}, true},
+    {HLF_MODULE_CONV1D, {2, 4, 1, 0, 1}, false},
+    {HLF_MODULE_CONV1D, {2, 4, 0, 0, 0}, false},
+    {HLF_MODULE_CONV1D, {2, 4, 0, 0, 3}, false},
+    {HLF_MODULE_CONV1D, {2, 4, 0, 0, 1, 1}, false},
+    {HLF_MODULE_CONV1D, {2, 3, 0, 0, 1}, false},
+    {HLF_MODULE_CONV2D, {2, 2, 2, 0, 1}, true},
+    {HLF_MODULE_CONV2D, {2, 2, 0, 0, 1}, false},
+    {HLF_MODULE_CONV3D, {1, 2, 2, 2, 1}, true},
+    {HLF_MODULE_CONV3D, {0, 2, 2, 2, 1}, false},
+    {HLF_MODULE_CONV3D, {65536, 65536, 65536, 65536, 1}, false},
+    {HLF_MODULE_ATTENTION_QKV, {3}, true},
+    {HLF_MODULE_ATTENTION_QKV, {2}, false},
+    {HLF_MODULE_ATTENTION_QKV, {0}, false},
+    {HLF_MODULE_EXPERTS, {8, 7}, true},
+    {HLF_MODULE_EXPERTS, {8, 8}, false},
+    {HLF_MODULE_EXPERTS, {1, 0}, false},
+};
+
+START_TEST(a_geometry_fits_its_kind) {
+    static const hlt_pool_spec one = {.seed = 3, .adapters = 1, .modules = 1, .min_rank = 2, .max_rank = 2, .min_width = 8, .max_width = 8};
+    const form *f = &forms[_i];
+    hlf_index index;
+    hlt_pool_free(&pool);
+    pool = hlt_pool_build(&one);
+    ck_assert_int_eq(open_pool(&index), HL_OK);
+    uint8_t *record = pool.bytes + (hlf_index_section(&index, HLF_SECTION_MODULES) - pool.bytes);
+    uint64_t width = f->kind == HLF_MODULE_ATTENTION_QKV ? 24 : 8;
+    hlf_store_u32(record + 8, f->kind);
+    hlf_store_u64(record + 24, width);
+    for (int i = 0; i < HLF_GEOMETRY; i++) {
+        hlf_store_u32(record + 32 + 4 * i, f->geometry[i]);
+    }
+    hlt_pool_seal(pool.bytes, pool.size);
+    hl_status status = open_pool(&index);
+    if (width != 8 && f->good) { /* the chunks are those of another width */
+        ck_assert_ptr_nonnull(strstr(diag.message, "chunk"));
+    } else if (f->good) {
+        ck_assert_msg(status == HL_OK, "%s", diag.message);
+    } else {
+        ck_assert_int_eq(status, HL_ERR_CORRUPT);
+        ck_assert_msg(strstr(diag.message, "geometry") != NULL, "%s", diag.message);
+    }
+}
+END_TEST
+
 /* A source type that does not hold every number of the stored one, for each entry and side. */
 START_TEST(a_stored_type_is_the_source_s_or_a_narrower_one) {
     hlf_index index;
@@ -289,6 +347,7 @@ int main(void) {
     tcase_add_test(tests, every_bit_of_header_and_tables_is_guarded);
     tcase_add_test(tests, every_truncation_is_refused);
     tcase_add_loop_test(tests, a_broken_rule_is_refused, 0, sizeof breakages / sizeof breakages[0]);
+    tcase_add_loop_test(tests, a_geometry_fits_its_kind, 0, sizeof forms / sizeof forms[0]);
     tcase_add_test(tests, a_stored_type_is_the_source_s_or_a_narrower_one);
     tcase_add_loop_test(tests, reserved_bytes_must_be_zero, 0, 6);
     tcase_add_test(tests, other_versions_and_features);
