@@ -142,10 +142,9 @@ static void read_matrix(const hlc_adapter *adapter, const hlc_matrix_source *sou
     free(buffer);
 }
 
-static void open_adapter(hlc_adapter_files *files, bool drop_extras) {
+static void open_adapter(const hlc_adapter_files *files, const hlc_ingest_options *options) {
     hlc_faults *faults = hlc_faults_create();
-    const hlc_ingest_options options = {.drop_extras = drop_extras};
-    hlc_adapter *adapter = hlc_adapter_open(files, &options, faults);
+    hlc_adapter *adapter = hlc_adapter_open(files, options, faults);
     if ((adapter != NULL) != (hlc_faults_errors(faults) == 0)) {
         abort();
     }
@@ -166,8 +165,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *config_path = in_file ? strdup(hlt_scratch_file("adapter_config.json", config.text, config.length)) : NULL;
     char name[] = "fuzzed";
     hlc_adapter_files files = {.name = {name, sizeof name - 1}, .weights = weights, .config = config_path};
-    open_adapter(&files, false);
-    open_adapter(&files, true);
+    open_adapter(&files, &(hlc_ingest_options){0});
+    open_adapter(&files, &(hlc_ingest_options){.drop_extras = true,
+                                               .expert_layout = HLC_EXPERTS_RANK_MAJOR,
+                                               .mlx_alpha = HLC_MLX_ALPHA_APPLY});
     free(weights);
     free(config_path);
     return 0;

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 WIDTHS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8, "I64": 8, "U8": 1, "F4": 0.5}
 
 
@@ -132,6 +133,17 @@ def adapter_seeds():
     yield "rank-0", adapter("file", lora_config(), pair("a", [0, 3], [3, 0]))
 
 
+def fixture_seeds():
+    """Names, types and shapes of the adapters that PEFT made for the tests, small ones."""
+    for folder in sorted(FIXTURES.glob("peft*/adapters/*")):
+        content = (folder / "adapter_model.safetensors").read_bytes()
+        header = json.loads(content[8:8 + struct.unpack("<Q", content[:8])[0]])
+        tensors = [(name, entry["dtype"], entry["shape"]) for name, entry in header.items() if name != "__metadata__"]
+        if len(tensors) <= 24:
+            config = json.loads((folder / "adapter_config.json").read_text())
+            yield f"peft-{folder.name}", adapter("file", json.dumps({k: v for k, v in config.items() if v}).encode(), tensors)
+
+
 def rules_seeds():
     yield "all", json.dumps({"severities": {"HL0605": "error", "HL0310": "off", "HL0307": "note", "HL0308": "warning"},
                              "thresholds": {"HL0503": {"cosine": 0.99}},
@@ -200,13 +212,13 @@ def h5_seeds():
     yield "external-link", file(lambda f: f.__setitem__("embeddings", h5py.ExternalLink("other.h5", "/x")))
 
 
-SEEDS = {"fuzz_safetensors": safetensors_seeds, "fuzz_config": config_seeds, "fuzz_json": json_seeds,
-         "fuzz_adapter": adapter_seeds, "fuzz_rules": rules_seeds, "fuzz_embeddings_npy": npy_seeds,
-         "fuzz_embeddings_safetensors": embeddings_seeds, "fuzz_embeddings_h5": h5_seeds}
+SEEDS = {"fuzz_safetensors": [safetensors_seeds], "fuzz_config": [config_seeds], "fuzz_json": [json_seeds],
+         "fuzz_adapter": [adapter_seeds, fixture_seeds], "fuzz_rules": [rules_seeds], "fuzz_embeddings_npy": [npy_seeds],
+         "fuzz_embeddings_safetensors": [embeddings_seeds], "fuzz_embeddings_h5": [h5_seeds]}
 
 if __name__ == "__main__":
     for target, seeds in SEEDS.items():
         folder = Path(sys.argv[1]) / target
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in seeds():
+        for name, content in (pair for make in seeds for pair in make()):
             (folder / name).write_bytes(content)
