@@ -8,6 +8,7 @@
 
 #include "compiler/base/text.h"
 #include "compiler/base/workers.h"
+#include "compiler/emit/families.h"
 #include "compiler/ingest/base_model.h"
 #include "compiler/ingest/locate.h"
 
@@ -368,7 +369,7 @@ bool hlc_inputs_open(const hlc_compile_options *options, hlc_inputs *inputs, hlc
     inputs->prefix = agree_on_text(inputs, options->prefix, "prefix", offsetof(hlc_embeddings, prefix), faults);
     agree_on_normalization(options, inputs, faults);
     agree_on_base(options, inputs, faults);
-    if (inputs->count && !merge_modules(inputs, faults)) {
+    if (inputs->count && !(merge_modules(inputs, faults) && hlc_warn_of_other_families(inputs, faults))) {
         hlc_out_of_memory(faults, NULL, 0);
     }
     return inputs->count > 0 && hlc_faults_errors(faults) == 0;

@@ -214,3 +214,28 @@ def test_too_many_files(tmp_path):
         save_file({}, base / file)
     (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     assert "more than 512 files" in compile_with(base, PEFT / "rslora", tmp_path).expect(1).stderr
+
+
+def test_an_adapter_of_other_layers_is_named(tmp_path):
+    """Without --base-model: gpt2's modules among llama's, which share no name and so no shape."""
+    llamas = [PEFT / name for name in ("rslora", "float64", "one-module")]
+    done = run("hilora-compile", "--no-stats=allow", "-o", tmp_path / "p.hlp", *llamas, PEFT / "gpt2-conv1d").expect(0)
+    told = [line for line in done.stderr.splitlines() if "this one has none there" in line]
+    assert len(told) == 1 and "gpt2-conv1d" in told[0] and "'model.layers'" in told[0] and "'transformer.h'" in told[0]
+    done = run("hilora-compile", "--no-stats=allow", "-o", tmp_path / "p.hlp", *llamas, KINDS / "embedding").expect(0)
+    assert "this one has none there" not in done.stderr
+    done = run("hilora-compile", "--no-stats=allow", "-o", tmp_path / "p.hlp", PEFT / "rslora", PEFT / "gpt2-conv1d").expect(0)
+    assert done.stderr.count("this one has none there") == 1
+
+
+def test_another_vocabulary_in_one_pool_is_named(tmp_path):
+    """Embeddings of two vocabularies: the same module with other shapes."""
+    from tensors import read_tensors
+    other = tmp_path / "other"
+    shutil.copytree(KINDS / "embedding", other)
+    tensors = {name: tensor.float64().astype(np.float32) for name, tensor in read_tensors(other / "adapter_model.safetensors").items()}
+    name = next(name for name in tensors if "lora_embedding_A" in name)
+    tensors[name] = np.concatenate([tensors[name], tensors[name][:, :3]], axis=1)
+    save_file(tensors, other / "adapter_model.safetensors")
+    done = run("hilora-compile", "--no-stats=allow", "-o", tmp_path / "p.hlp", KINDS / "embedding", other).expect(1)
+    assert "the shape 35 -> 16 differs from 32 -> 16" in done.stderr and "embed_tokens" in done.stderr
