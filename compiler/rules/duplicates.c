@@ -174,7 +174,7 @@ static bool load_rows(const hlc_member *member, size_t k, hlc_factor_reader *rea
         hlc_factor factor;
         if (hlc_member_read(member, k, side ? HLF_SIDE_B : HLF_SIDE_A, reader, &factor, faults)) {
             rows[side] = hlc_factor_rows(&factor);
-            free(factor.bytes);
+            hlc_factor_free(&factor);
         }
         if (!rows[side]) {
             free(rows[0]);

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compiler/emit/factors.h"
 #include "compiler/emit/transpose.h"
 #include "compiler/rules/rule_table.h"
+#include "format/bytes.h"
 
 /* ---- Companies ---- */
 
@@ -213,13 +215,57 @@ static bool read_from_pool(const hlc_member *member, size_t k, hlf_side side, hl
                     : hlc_decode_source(index, &entry, side, reader->coder, out->bytes, &diag);
 }
 
+void hlc_factor_free(hlc_factor *factor) {
+    free(factor->bytes);
+    free(factor->diagonal);
+    factor->bytes = NULL;
+    factor->diagonal = NULL;
+}
+
+/* The part of a pool's diagonals that is the k-th module's. */
+static bool diagonal_from_pool(const hlc_member *member, size_t k, hlc_factor *out) {
+    const hlf_index *index = &member->subject->pool.index;
+    hlf_adapter_record adapter;
+    hlf_entry_record entry;
+    hlc_string bytes;
+    hl_diag diag;
+    hl_diag_clear(&diag);
+    entry_of(member, k, &entry);
+    hlf_index_adapter(index, member->number, &adapter);
+    if (!adapter.diagonals.stored) {
+        return true;
+    }
+    uint64_t first = 0;
+    for (uint64_t i = adapter.first_entry; i < adapter.first_entry + k; i++) {
+        hlf_entry_record before;
+        hlf_index_entry(index, (uint32_t)i, &before);
+        first += before.rank;
+    }
+    bool good = hlc_decode_blob(index, &adapter.diagonals, &bytes, &diag) && bytes.length == 8 * adapter.rocs;
+    out->diagonal = good ? malloc(entry.rank * sizeof *out->diagonal) : NULL;
+    for (uint32_t j = 0; out->diagonal && j < entry.rank; j++) {
+        out->diagonal[j] = hlf_load_f64((const uint8_t *)bytes.bytes + 8 * (first + j));
+    }
+    hlc_string_free(&bytes);
+    return out->diagonal != NULL;
+}
+
+static bool read_diagonal(const hlc_member *member, size_t k, hlc_factor *out, hlc_faults *faults) {
+    const hlc_adapter *adapter = member->subject->adapter;
+    if (!adapter) {
+        return diagonal_from_pool(member, k, out);
+    }
+    const hlc_target *target = &adapter->targets[k];
+    return !target->e.key.bytes || (out->diagonal = hlc_read_diagonal(adapter, target, faults));
+}
+
 bool hlc_member_read(const hlc_member *member, size_t k, hlf_side side, hlc_factor_reader *reader, hlc_factor *out,
                      hlc_faults *faults) {
-    const bool good = member->subject->adapter ? read_from_file(member, k, side, reader, out, faults)
-                                               : read_from_pool(member, k, side, reader, out, faults);
+    bool good = member->subject->adapter ? read_from_file(member, k, side, reader, out, faults)
+                                         : read_from_pool(member, k, side, reader, out, faults);
+    good = good && (side != HLF_SIDE_A || read_diagonal(member, k, out, faults));
     if (!good) {
-        free(out->bytes);
-        out->bytes = NULL;
+        hlc_factor_free(out);
     }
     return good;
 }
@@ -231,6 +277,9 @@ double *hlc_factor_rows(const hlc_factor *factor) {
         return NULL;
     }
     hlf_to_f64(rows, factor->bytes, factor->dtype, n);
+    for (size_t i = 0; factor->diagonal && i < n; i++) {
+        rows[i] *= factor->diagonal[i / (size_t)factor->cols];
+    }
     if (factor->by_component) {
         return rows;
     }

@@ -87,7 +87,8 @@ void hlc_factor_reader_close(hlc_factor_reader *reader);
 /* The elements of A or B as they are stored: rows x cols of dtype; B lies d_out x rank in some files, rank x d_out in
  * others and in every pool (`by_component`). */
 typedef struct hlc_factor {
-    void *bytes; /* the caller frees it */
+    void *bytes; /* hlc_factor_free */
+    double *diagonal; /* of A: AdaLoRA's factor of each component, which hlc_factor_rows applies; else NULL */
     uint64_t rows, cols;
     hlf_dtype dtype;
     bool by_component;
@@ -96,6 +97,7 @@ typedef struct hlc_factor {
 } hlc_factor;
 bool hlc_member_read(const hlc_member *member, size_t k, hlf_side side, hlc_factor_reader *reader, hlc_factor *out,
                      hlc_faults *faults);
+void hlc_factor_free(hlc_factor *factor);
 /* rank x d float64, a component a row; the caller frees it. NULL when memory is out. */
 double *hlc_factor_rows(const hlc_factor *factor);
 

@@ -127,8 +127,8 @@ static bool inspect_module(inspection *in, size_t k, hlc_factor_reader *reader) 
     in->member->traits->known &= finite && good;
     free(a_rows);
     free(b_rows);
-    free(a.bytes);
-    free(b.bytes);
+    hlc_factor_free(&a);
+    hlc_factor_free(&b);
     return good;
 }
 

@@ -222,3 +222,23 @@ def test_a_plain_lora_cannot_hold_adalora_s_diagonal(tmp_path):
     done = run("hilora-export", "--adapter", "adalora", "--format", "gguf", "--architecture", "llama", "--heads", "2",
                "--kv-heads", "1", "-o", tmp_path / "a.gguf", path).expect(1)
     assert "AdaLoRA trained it" in done.stderr and not (tmp_path / "a.gguf").exists()
+
+
+def test_the_spectrum_that_is_judged_is_that_of_the_whole_update(tmp_path):
+    """A diagonal of zeros is no update: the rules on weights must see it, in the file and in the pool."""
+    folder = tmp_path / "adalora"
+    shutil.copytree(KINDS / "adapters" / "adalora", folder)
+    path = folder / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    for name, entry in json.loads(content[8:start]).items():
+        if name.endswith("lora_E"):
+            begin, end = entry["data_offsets"]
+            content[start + begin:start + end] = bytes(end - begin)
+    path.write_bytes(content)
+    pool = compile_pool(tmp_path / "p.hlp", "--no-stats=allow", folder)
+    for subject in (folder, pool):
+        text = run("hilora-validate", "--deep", "--json", subject).stdout
+        assert "HL0403" in text or "HL0404" in text, text
+    kept = run("hilora-validate", "--deep", "--json", KINDS / "adapters" / "adalora").stdout
+    assert "HL0403" not in kept and "HL0404" not in kept
