@@ -7,6 +7,15 @@
 
 #include "compiler/base/contained.h"
 
+/* Sanitizers catch crashes and allocations themselves. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SANITIZED 0
+#endif
+
 static const uint64_t plenty = UINT64_C(1) << 30;
 
 static void answer_tries(void *context, int fd) {
@@ -55,7 +64,7 @@ START_TEST(children_that_loop_or_babble_are_ended) {
 }
 END_TEST
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !SANITIZED
 static void crash(void *context, int fd) {
     (void)context, (void)fd;
     __builtin_trap();
@@ -98,7 +107,7 @@ int main(void) {
     tcase_set_timeout(all, 60);
     tcase_add_test(all, a_child_can_read_files_and_nothing_else);
     tcase_add_test(all, children_that_loop_or_babble_are_ended);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !SANITIZED
     tcase_add_test(all, a_crash_is_told);
     tcase_add_test(all, memory_has_a_limit);
 #endif
