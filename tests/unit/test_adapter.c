@@ -161,6 +161,79 @@ START_TEST(weights_are_read_as_they_stand) {
 }
 END_TEST
 
+/* What is read of one source goes back to the same bytes of its tensor. */
+static void scatter_back(const hlc_matrix_source *source, unsigned char *tensor) {
+    size_t size = (size_t)(source->rows * source->cols) * hlf_dtype_size(source->dtype);
+    unsigned char *dense = malloc(size);
+    ck_assert(hlc_adapter_read(adapter, source, &cache, dense, faults));
+    hlc_source_scatter(source, dense, source->tensor_offset, tensor);
+    free(dense);
+}
+
+START_TEST(experts_are_gathered_from_one_tensor) {
+    begin();
+    add("m.experts.lora_A.weight", "F16", 2, "6,5");
+    add("m.experts.lora_B.weight", "F16", 2, "4,6");
+    finish_as(weights);
+    for (int grouped = 0; grouped < 2; grouped++) {
+        write_config(grouped ? "\"r\": 2, \"peft_version\": \"0.19.0\", \"target_parameters\": [\"experts.w\"], \"lora_B_layout\": \"grouped_by_expert\""
+                             : "\"r\": 2, \"peft_version\": \"0.19.0\", \"target_parameters\": [\"experts.w\"], \"lora_B_layout\": \"rank_major\"");
+        ck_assert_ptr_nonnull(open_it(false));
+        assert_silent();
+        ck_assert_uint_eq(adapter->target_count, 3);
+        unsigned char whole[2 * 24], back[2 * 24] = {0};
+        uint16_t b[8], all[24];
+        ck_assert(hlc_adapter_read_bytes(adapter, adapter->targets[0].b.tensor_offset, whole, sizeof whole, faults));
+        memcpy(all, whole, sizeof all);
+        for (uint32_t e = 0; e < 3; e++) {
+            const hlc_target *t = &adapter->targets[e];
+            char name[32];
+            sprintf(name, "m.experts[%u]", e);
+            ck_assert_str_eq(t->module.bytes, name);
+            ck_assert_uint_eq(t->rank, 2);
+            ck_assert_uint_eq(t->geometry[0], 3);
+            ck_assert_uint_eq(t->geometry[1], e);
+            ck_assert_uint_eq(t->a.offset, adapter->targets[0].a.offset + e * 2 * 5 * 2);
+            ck_assert(hlc_adapter_read(adapter, &t->b, &cache, b, faults));
+            for (size_t row = 0; row < 4; row++)
+                for (size_t k = 0; k < 2; k++)
+                    ck_assert_uint_eq(b[2 * row + k], all[6 * row + (grouped ? 2 * e + k : 3 * k + e)]);
+            scatter_back(&t->b, back);
+        }
+        ck_assert_mem_eq(back, whole, sizeof whole);
+        hlc_tensor_cache_free(&cache);
+    }
+}
+END_TEST
+
+START_TEST(the_blocks_of_groups_are_spread_out) {
+    begin();
+    add_pair("conv", "4,6,3", "6,2,1");
+    finish_as(weights);
+    write_config("\"r\": 4");
+    ck_assert_ptr_nonnull(open_it(false));
+    const hlc_target *t = &adapter->targets[0];
+    ck_assert_int_eq(t->kind, HLC_MODULE_CONV1D);
+    ck_assert_uint_eq(t->geometry[4], 2);
+    ck_assert_uint_eq(hlc_source_bytes(&t->b), 6 * 2 * 4);
+    uint32_t dense[24], stored[12], back[12];
+    ck_assert(hlc_adapter_read(adapter, &t->b, &cache, dense, faults));
+    ck_assert(hlc_adapter_read_bytes(adapter, t->b.offset, stored, sizeof stored, faults));
+    for (size_t row = 0; row < 6; row++)
+        for (size_t k = 0; k < 4; k++)
+            ck_assert_uint_eq(dense[4 * row + k], k / 2 == row / 3 ? stored[2 * row + k % 2] : 0);
+    hlc_source_scatter(&t->b, dense, t->b.offset, back);
+    ck_assert_mem_eq(back, stored, sizeof stored);
+}
+END_TEST
+
+START_TEST(what_few_bytes_would_spread_out_to_is_bounded) {
+    begin();
+    add_pair("conv", "4096,4096,1", "8192,1,1");
+    assert_refused("tensor 'conv.lora_B.weight'", "in 4096 groups that is read");
+}
+END_TEST
+
 START_TEST(a_replaced_file_is_noticed) {
     begin();
     add_pair("m", "2,3", "5,2");
@@ -614,6 +687,9 @@ int main(void) {
     tcase_add_test(all, an_adapter_is_what_its_files_say);
     tcase_add_test(all, weights_are_read_as_they_stand);
     tcase_add_test(all, a_replaced_file_is_noticed);
+    tcase_add_test(all, experts_are_gathered_from_one_tensor);
+    tcase_add_test(all, the_blocks_of_groups_are_spread_out);
+    tcase_add_test(all, what_few_bytes_would_spread_out_to_is_bounded);
     tcase_add_test(all, an_edit_in_place_is_noticed_though_size_and_times_are_restored);
     tcase_add_test(all, halves_must_be_there_and_fit);
     tcase_add_test(all, types_that_are_no_weights_are_refused);
