@@ -95,6 +95,13 @@ def test_the_table_is_sound():
             assert threshold["least"] <= threshold["default"] <= threshold["most"]
 
 
+def test_every_kind_of_fault_has_its_rule():
+    """Numbers of kinds are those of rules; a resource that is missing is HL0101."""
+    header = (REPOSITORY / "compiler" / "base" / "fault_kinds.h").read_text()
+    numbers = {int(number) for number in re.findall(r"HLC_FAULT_\w+ = (\d+)", header)}
+    assert {f"HL{number:04}" for number in numbers} | {"HL0101"} == set(IDS)
+
+
 def test_the_list_for_people_has_every_rule():
     text = run("hilora-validate", "--list-rules").expect(0).stdout
     assert re.findall(r"^  (HL\d{4}) ", text, re.M) == IDS
