@@ -102,6 +102,7 @@ static void be_harmless(uint64_t memory, unsigned seconds) {
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
         signal(signals[i], SIG_DFL);
     }
+    signal(SIGXFSZ, SIG_IGN); /* what a library says on standard error, if that is a file, is lost */
     const uint64_t present = address_space();
     if (present) {
         limit(RLIMIT_AS, present + memory);
