@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "compiler/stats/quantiles.h"
+
 /* The adapter's position; inputs->count when there is none of that name. */
 static size_t find_adapter(const hlc_inputs *inputs, const char *name) {
     const size_t length = strlen(name);

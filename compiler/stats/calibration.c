@@ -5,37 +5,12 @@
 #include <string.h>
 
 #include "compiler/linalg.h"
+#include "compiler/stats/quantiles.h"
 #include "compiler/stats/scatter.h"
-
-const double hlc_quantile_levels[HLC_QUANTILES] = {0, 0.01, 0.02, 0.05, 0.10, 0.25, 0.50};
 
 static const double log_two_pi = 1.8378770664093453;
 /* Below this the closed form's downdate is refitted. */
 static const double least_downdate = 1e-6;
-
-static int ascending(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-void hlc_sort(double *values, size_t n) {
-    qsort(values, n, sizeof *values, ascending);
-}
-
-double hlc_quantile(const double *sorted, size_t n, double level) {
-    const double position = level * (double)(n - 1);
-    const size_t below = (size_t)position;
-    if (below + 1 >= n) {
-        return sorted[n - 1];
-    }
-    const double t = position - (double)below, step = sorted[below + 1] - sorted[below];
-    return t < 0.5 ? sorted[below] + step * t : sorted[below + 1] - step * (1 - t);
-}
-
-double hlc_median(double *values, size_t n) {
-    hlc_sort(values, n);
-    return hlc_quantile(values, n, 0.5);
-}
 
 /* ddof 1; scaled, so that no square overflows. */
 static double standard_deviation(const double *values, size_t n) {

@@ -41,7 +41,6 @@ typedef struct hlc_gaussian {
 } hlc_gaussian;
 
 enum { HLC_QUANTILES = 7 }; /* at 0, 1, 2, 5, 10, 25, 50 percent, numpy's type 7 */
-extern const double hlc_quantile_levels[HLC_QUANTILES];
 
 /* The leave-one-out calibration of one adapter. */
 typedef struct hlc_calibration {

@@ -7,6 +7,7 @@
 #include "compiler/stats/calibration.h"
 #include "compiler/stats/density.h"
 #include "compiler/stats/misses.h"
+#include "compiler/stats/quantiles.h"
 #include "compiler/stats/tasks.h"
 #include "compiler/stats/scatter.h"
 #include "compiler/stats/whiten.h"

@@ -11,6 +11,7 @@
 #include "compiler/linalg.h"
 #include "compiler/stats/calibration.h"
 #include "compiler/stats/gaussian.h"
+#include "compiler/stats/quantiles.h"
 #include "compiler/stats/rivals.h"
 
 enum { POOLS = 32 };

@@ -4,6 +4,7 @@
 #include "compiler/linalg.h"
 #include "compiler/stats/calibration.h"
 #include "compiler/stats/density.h"
+#include "compiler/stats/quantiles.h"
 #include "tests/unit/gaussian_fixture.h"
 
 START_TEST(quantiles_by_hand) {

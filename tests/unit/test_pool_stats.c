@@ -4,6 +4,7 @@
 #include "compiler/linalg.h"
 #include "compiler/stats/calibration.h"
 #include "compiler/stats/misses.h"
+#include "compiler/stats/quantiles.h"
 #include "compiler/stats/scatter.h"
 #include "compiler/stats/tasks.h"
 #include "compiler/stats/whiten.h"
