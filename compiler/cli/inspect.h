@@ -22,7 +22,7 @@ typedef struct hlc_inspection {
     const hlf_index *index;
     uint32_t first, end; /* the adapters to show */
     bool one;            /* an adapter was named: its modules are shown too */
-    bool rivals;
+    bool rivals;         /* and the modules of squeezed adapters */
     hlc_pool_totals totals;
     float *importance; /* room for the ranks of one entry */
 } hlc_inspection;
@@ -47,6 +47,8 @@ typedef struct hlc_entry_view {
 bool hlc_inspection_begin(hlc_inspection *inspection);
 void hlc_inspection_end(hlc_inspection *inspection);
 
+/* Whether the modules of an adapter are shown. */
+bool hlc_inspection_has_entries(const hlc_inspection *inspection, const hlf_adapter_record *adapter);
 void hlc_adapter_view_get(const hlc_inspection *inspection, uint32_t adapter, hlc_adapter_view *out);
 /* Leaves the importances of the entry in inspection->importance. The section must have been verified. */
 void hlc_entry_view_get(const hlc_inspection *inspection, uint32_t entry, hlc_entry_view *out);

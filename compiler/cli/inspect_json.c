@@ -251,7 +251,7 @@ static json_t *adapter_json(const hlc_inspection *inspection, uint32_t i) {
         json_object_set_new(out, "rivals", rivals_json(inspection, i));
         json_object_set_new(out, "certificate", bounds_json(&view.stats));
     }
-    if (inspection->one) {
+    if (hlc_inspection_has_entries(inspection, record)) {
         json_t *entries = json_array();
         for (uint64_t k = 0; k < record->entries; k++) {
             json_array_append_new(entries, entry_json(inspection, (uint32_t)(record->first_entry + k)));

@@ -12,7 +12,8 @@ static const hlc_program program = {
     "Show what a pool holds: its adapters, modules, statistics and sizes.\n"
     "\n"
     "      --adapter NAME         this adapter alone, with its modules\n"
-    "      --rivals               also who is confused with whom: nearest rivals, the certificate, misses that were seen\n"
+    "      --rivals               also who is confused with whom: nearest rivals, the certificate, misses that were seen,\n"
+    "                             and the spectra of squeezed modules with their errors\n"
     "      --json                 one JSON document on standard output\n"
     "  -q, --quiet                no progress (there is none)\n"
     "  -h, --help                 this text\n"
@@ -99,15 +100,14 @@ static bool prepare(const settings *s, const hlc_pool_file *pool, hlc_inspection
     bool good = true;
     *inspection =
         (hlc_inspection){.path = s->pool, .index = &pool->index, .end = pool->index.adapters, .rivals = s->rivals};
-    if (s->rivals && !hlf_index_section(&pool->index, HLF_SECTION_RIVALS)) {
-        hlc_bad_input(faults, pool->path, "rivals", "not in this pool");
-        good = false;
-    } else if (s->rivals) {
+    if (s->rivals && hlf_index_section(&pool->index, HLF_SECTION_RIVALS)) {
         good = verify_section(pool, HLF_SECTION_RIVALS, faults);
     }
+    if (s->rivals || s->adapter) {
+        good = verify_section(pool, HLF_SECTION_IMPORTANCE, faults) && good;
+    }
     if (s->adapter) {
-        good = find_adapter(pool, s->adapter, inspection, faults) &&
-               verify_section(pool, HLF_SECTION_IMPORTANCE, faults) && good;
+        good = find_adapter(pool, s->adapter, inspection, faults) && good;
     }
     if (good && !hlc_inspection_begin(inspection)) {
         hlc_out_of_memory(faults, pool->path, 0);

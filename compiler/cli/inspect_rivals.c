@@ -33,6 +33,7 @@ static void print_adapter(const hlc_inspection *inspection, uint32_t adapter) {
     const hlf_index *index = inspection->index;
     hlf_stats_record stats;
     double bounds[HLC_CERTIFIED];
+    uint32_t rivals = 0;
     hlf_index_stats(index, adapter, &stats);
     print_name(index, adapter, NAME);
     if (!stats.m) {
@@ -51,7 +52,11 @@ static void print_adapter(const hlc_inspection *inspection, uint32_t adapter) {
             printf(" %9.4g", rival.distance);
             print_share(exp(-rival.distance));
             putchar('\n');
+            rivals++;
         }
+    }
+    if (!rivals) {
+        puts("  no rival: no other adapter has samples");
     }
 }
 
@@ -65,12 +70,15 @@ static void print_pool(const hlc_inspection *inspection) {
     print_shares(view.worst);
     printf("%-*s %9s", NAME, "              seen, samples left out", "");
     print_shares(view.seen);
+    if (inspection->totals.routable && !view.adapters) {
+        puts("\nNo bounds: they are not summed up in pools as large as this.");
+    }
     puts("\nBounds: what the fitted Gaussians allow at most for inputs drawn from them\n"
          "(a rival: that it scores higher than the adapter): a statement about the model,\n"
          "before fallback, filters and rounding. Prompts miss more often than that.");
     if (pool->miss_samples) {
         printf("Seen: share of %llu samples, each scored by a fit without it%s.\n",
-               (unsigned long long)pool->miss_samples, pool->whitening ? ", in a space that it shaped" : "");
+               (unsigned long long)pool->miss_samples, pool->whitening ? ",\nin a space that it shaped" : "");
     }
 }
 

@@ -1,4 +1,5 @@
 /* hilora-inspect for people: 80 columns, names of others made printable. */
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,13 +43,32 @@ static void print_hex(const uint8_t *bytes, size_t size) {
     }
 }
 
-/* A number in at most `columns` columns, "-" where there is none. */
+/* A number of four digits, of fewer where they would not fit into `columns` columns (5 or more; 0: any number); "-"
+ * where there is none. */
 static void print_real(double value, int columns) {
-    if (isfinite(value)) {
-        printf("%*.4g", columns, value);
-    } else {
-        printf("%*s", columns, "-");
+    char text[32] = "-";
+    int size = isfinite(value) ? INT_MAX : 1;
+    for (int digits = 4; digits > 0 && size > (columns ? columns : (int)sizeof text); digits--) {
+        size = snprintf(text, sizeof text, "%.*g", digits, value);
     }
+    printf("%*s", columns, text);
+}
+
+/* The value of a label, in lines of 80 columns. */
+static void print_quantiles(const double quantiles[HLF_QUANTILES]) {
+    enum { UNIT = sizeof " nats" - 1 };
+    int column = 0;
+    for (int k = 0; k < HLF_QUANTILES; k++) {
+        char text[32];
+        const int size = snprintf(text, sizeof text, "%.5g", quantiles[k]);
+        if (column + 1 + size + UNIT > VALUE) {
+            printf("\n");
+            label("");
+            column = 0;
+        }
+        column += printf("%s%s", column ? " " : "", text);
+    }
+    printf(" nats\n");
 }
 
 static void print_share(double share, int columns) {
@@ -105,10 +125,7 @@ static void print_statistics(const hlf_index *index) {
     printf("%.4g nats\n", pool->temperature);
     if (pool->calibrated) {
         label("quantiles");
-        for (int k = 0; k < HLF_QUANTILES; k++) {
-            printf("%s%.5g", k ? " " : "", pool->quantiles[k]);
-        }
-        printf(" nats\n");
+        print_quantiles(pool->quantiles);
         label("");
         puts("(at 0, 1, 2, 5, 10, 25 and 50 %)");
     }
@@ -251,10 +268,7 @@ static void print_adapter_statistics(const hlf_index *index, const hlc_adapter_v
         puts("not calibrated: two samples, or all equal");
         return;
     }
-    for (int k = 0; k < HLF_QUANTILES; k++) {
-        printf("%s%.5g", k ? " " : "", stats->quantiles[k]);
-    }
-    printf(" nats\n");
+    print_quantiles(stats->quantiles);
 }
 
 static void print_adapter(const hlc_inspection *inspection) {
@@ -316,21 +330,19 @@ static void print_rank(const hlf_entry_record *entry) {
 
 static void print_entry(const hlc_inspection *inspection, const hlc_entry_view *entry, int columns) {
     const hlf_entry_record *record = &entry->record;
-    const double reals[] = {entry->spectrum.stable_rank, entry->spectrum.effective_rank};
     char size[HLC_BYTES_TEXT];
     print_name(inspection->index, entry->module.name, (size_t)columns);
     print_rank(record);
-    print_real(record->flags & HLF_ENTRY_SQUEEZED ? record->squeeze_error : record->scale, 6);
+    print_real(record->flags & HLF_ENTRY_SQUEEZED ? record->squeeze_error : record->scale, 8);
     printf(" %7s", hlc_cli_bytes_text(size, entry->bytes[0] + entry->bytes[1] + entry->bytes[2]));
-    for (size_t i = 0; i < 2; i++) {
-        putchar(' ');
-        print_real(reals[i], 6);
-    }
     putchar(' ');
+    print_real(entry->spectrum.stable_rank, 6);
+    putchar(' ');
+    print_real(entry->spectrum.effective_rank, 5);
     if (isfinite(entry->spectrum.entropy)) {
-        printf("%5.2f", entry->spectrum.entropy);
+        printf(" %4.*f", entry->spectrum.entropy < 9.995 ? 2 : 1, entry->spectrum.entropy);
     } else {
-        printf("%5s", "-");
+        printf(" %4s", "-");
     }
     putchar(' ');
     print_share(hlc_energy_share(inspection->importance, record->rank, 1), 5);
@@ -339,27 +351,42 @@ static void print_entry(const hlc_inspection *inspection, const hlc_entry_view *
 
 /* Rank, of squeezed ones also as trained with the error in place of the scale; stable rank, effective rank and entropy
  * of the importances, and the share of the energy in the first component. */
-static void print_entries(const hlc_inspection *inspection) {
+static void print_entries(const hlc_inspection *inspection, const hlf_adapter_record *adapter) {
     enum { NAME = 32 };
-    hlf_adapter_record adapter;
-    hlf_index_adapter(inspection->index, inspection->first, &adapter);
-    printf("\n%-*s %6s %6s %7s %6s %6s %5s %5s\n", NAME, "MODULE", "RANK",
-           adapter.flags & HLF_ADAPTER_SQUEEZED ? "ERROR" : "SCALE", "STORED", "STABLE", "EFF", "ENTR", "1st %");
-    for (uint64_t i = 0; i < adapter.entries; i++) {
+    printf("\n%-*s %6s %8s %7s %6s %5s %4s %5s\n", NAME, "MODULE", "RANK",
+           adapter->flags & HLF_ADAPTER_SQUEEZED ? "ERROR" : "SCALE", "STORED", "STABLE", "EFF", "ENTR", "1st %");
+    for (uint64_t i = 0; i < adapter->entries; i++) {
         hlc_entry_view entry;
-        hlc_entry_view_get(inspection, (uint32_t)(adapter.first_entry + i), &entry);
+        hlc_entry_view_get(inspection, (uint32_t)(adapter->first_entry + i), &entry);
         print_entry(inspection, &entry, NAME);
+    }
+}
+
+static void print_squeezed(const hlc_inspection *inspection) {
+    enum { NAME = 36 };
+    for (uint32_t i = inspection->first; i < inspection->end; i++) {
+        hlf_adapter_record adapter;
+        hlf_index_adapter(inspection->index, i, &adapter);
+        if (hlc_inspection_has_entries(inspection, &adapter)) {
+            fputs("\nsqueezed ", stdout);
+            hlc_cli_print_text(stdout, hlf_index_string(inspection->index, adapter.name), adapter.name.length, NAME);
+            printf(", relative error at most %.4g", adapter.squeeze_error);
+            print_entries(inspection, &adapter);
+        }
     }
 }
 
 void hlc_inspect_print(const hlc_inspection *inspection) {
     print_pool(inspection);
     if (inspection->one) {
+        hlf_adapter_record adapter;
+        hlf_index_adapter(inspection->index, inspection->first, &adapter);
         print_adapter(inspection);
-        print_entries(inspection);
+        print_entries(inspection, &adapter);
     } else {
         print_adapters(inspection);
         print_modules(inspection);
+        print_squeezed(inspection);
     }
     if (inspection->rivals) {
         hlc_inspect_print_rivals(inspection);

@@ -56,6 +56,10 @@ void hlc_inspection_end(hlc_inspection *inspection) {
     inspection->importance = NULL;
 }
 
+bool hlc_inspection_has_entries(const hlc_inspection *inspection, const hlf_adapter_record *adapter) {
+    return inspection->one || (inspection->rivals && adapter->flags & HLF_ADAPTER_SQUEEZED);
+}
+
 void hlc_adapter_view_get(const hlc_inspection *inspection, uint32_t adapter, hlc_adapter_view *out) {
     const hlf_index *index = inspection->index;
     *out = (hlc_adapter_view){0};

@@ -71,8 +71,9 @@ json_t *hlc_route_explain_json(const hlc_routing *routing);
 hl_route_item hlc_route_item_of(const hlc_routing *routing, uint32_t i);
 hl_fate_view hlc_route_fate_of(const hlc_routing *routing, uint32_t adapter);
 hl_string hlc_route_name_of(const hlc_routing *routing, uint32_t adapter);
-/* "-" where the number is NaN. */
+/* With so many digits behind the point, fewer or an exponent where it would take more than `columns` (8 or more); "-"
+ * where the number is NaN. */
 enum { HLC_NUMBER_TEXT = 32 };
-const char *hlc_route_number(char buffer[HLC_NUMBER_TEXT], int digits, double value);
+const char *hlc_route_number(char buffer[HLC_NUMBER_TEXT], int columns, int digits, double value);
 
 #endif

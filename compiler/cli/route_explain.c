@@ -19,7 +19,7 @@ static void say_not_selected(const hlc_routing *r, const hl_fate_view *fate, cha
     } else if (view->select == HL_SELECT_NUCLEUS) {
         snprintf(reason, REASON_SIZE, "beyond the mass %g", view->p);
     } else if (view->select == HL_SELECT_CALIBRATED && view->tested && view->familiar) {
-        snprintf(reason, REASON_SIZE, "below the pool's quantile %g", view->familiar_quantile);
+        snprintf(reason, REASON_SIZE, "below the pool's quantile %.3g", view->familiar_quantile);
     } else if (view->select == HL_SELECT_PAPER && view->best > 0) {
         snprintf(reason, REASON_SIZE, "no positive score");
     } else {
@@ -28,12 +28,13 @@ static void say_not_selected(const hlc_routing *r, const hl_fate_view *fate, cha
 }
 
 static void say_reason(const hlc_routing *r, const hl_fate_view *fate, char reason[REASON_SIZE]) {
+    char number[HLC_NUMBER_TEXT];
     switch (fate->fate) {
     case HL_FATE_DENIED:
         snprintf(reason, REASON_SIZE, "not allowed (--allow, --deny)");
         break;
     case HL_FATE_CONDITION:
-        snprintf(reason, REASON_SIZE, "below its threshold %.5f", fate->threshold);
+        snprintf(reason, REASON_SIZE, "below its threshold %s", hlc_route_number(number, 10, 5, fate->threshold));
         break;
     case HL_FATE_NOT_SELECTED:
         say_not_selected(r, fate, reason);
@@ -74,8 +75,8 @@ static void print_left_out(FILE *stream, const hlc_routing *r, uint32_t adapter)
     }
     say_reason(r, &fate, reason);
     hlc_cli_print_cell(stream, name.data, name.size, NAME_COLUMNS);
-    fprintf(stream, " %5s %10s %8s  %s\n", place, hlc_route_number(score, 5, fate.score),
-            hlc_route_number(last, 4, cosine ? fate.cosine : fate.position), reason);
+    fprintf(stream, " %5s %10s %8s  %s\n", place, hlc_route_number(score, 10, 5, fate.score),
+            hlc_route_number(last, 8, 4, cosine ? fate.cosine : fate.position), reason);
 }
 
 void hlc_route_print_left_out(FILE *stream, const hlc_routing *r) {

@@ -72,11 +72,17 @@ hl_fate_view hlc_route_fate_of(const hlc_routing *r, uint32_t adapter) {
     return view;
 }
 
-const char *hlc_route_number(char buffer[HLC_NUMBER_TEXT], int digits, double value) {
+const char *hlc_route_number(char buffer[HLC_NUMBER_TEXT], int columns, int digits, double value) {
     if (isnan(value)) {
         return "-";
     }
-    snprintf(buffer, HLC_NUMBER_TEXT, "%.*f", digits, value);
+    int size = columns + 1;
+    for (; size > columns && digits >= 0; digits--) {
+        size = snprintf(buffer, HLC_NUMBER_TEXT, "%.*f", digits, value);
+    }
+    for (int precision = columns; size > columns && precision > 0; precision--) {
+        size = snprintf(buffer, HLC_NUMBER_TEXT, "%.*g", precision, value);
+    }
     return buffer;
 }
 
@@ -92,7 +98,8 @@ static const char *position_text(char buffer[HLC_NUMBER_TEXT], double position) 
 }
 
 static void print_familiarity(FILE *stream, const hl_route_view *view) {
-    char position[HLC_NUMBER_TEXT];
+    enum { NATS = 8 };
+    char position[HLC_NUMBER_TEXT], best[HLC_NUMBER_TEXT], apart[HLC_NUMBER_TEXT], threshold[HLC_NUMBER_TEXT];
     if (!view->tested) {
         fputs("familiarity not tested\n", stream);
         return;
@@ -101,10 +108,12 @@ static void print_familiarity(FILE *stream, const hl_route_view *view) {
         fputs("no adapter that is allowed meets its condition\n", stream);
         return;
     }
-    fprintf(stream, "%s: best log-likelihood %.2f nats, %s known inputs\n", view->familiar ? "familiar" : "unfamiliar",
-            view->best, position_text(position, view->best_position));
-    fprintf(stream, "  %.2f %s the threshold %.2f (quantile %g)", fabs(view->best - view->threshold),
-            view->best >= view->threshold ? "above" : "below", view->threshold, view->familiar_quantile);
+    fprintf(stream, "%s: best log-likelihood %s nats, %s known inputs\n", view->familiar ? "familiar" : "unfamiliar",
+            hlc_route_number(best, NATS, 2, view->best), position_text(position, view->best_position));
+    fprintf(stream, "  %s %s the threshold %s (quantile %g)",
+            hlc_route_number(apart, NATS, 2, fabs(view->best - view->threshold)),
+            view->best >= view->threshold ? "above" : "below", hlc_route_number(threshold, NATS, 2, view->threshold),
+            view->familiar_quantile);
     if (view->fell_back) {
         fprintf(stream, "; fallback %s", fallback_name(view->fallback));
     }
@@ -117,7 +126,7 @@ static void print_last_column(FILE *stream, const hlc_routing *r, uint32_t adapt
     if (r->explained) {
         const hl_fate_view fate = hlc_route_fate_of(r, adapter);
         const bool cosine = r->view.select == HL_SELECT_COSINE;
-        fprintf(stream, " %8s", hlc_route_number(text, 4, cosine ? fate.cosine : fate.position));
+        fprintf(stream, " %8s", hlc_route_number(text, 8, 4, cosine ? fate.cosine : fate.position));
     }
 }
 
@@ -136,7 +145,7 @@ static void print_route(FILE *stream, const hlc_routing *r) {
         char rocs[HLC_NUMBER_TEXT], score[HLC_NUMBER_TEXT];
         snprintf(rocs, sizeof rocs, "%u/%u", item.rocs, item.rank);
         hlc_cli_print_cell(stream, name.data, name.size, 32);
-        fprintf(stream, " %10s %7.4f %10s", rocs, item.weight, hlc_route_number(score, 5, item.score));
+        fprintf(stream, " %10s %7.4f %10s", rocs, item.weight, hlc_route_number(score, 10, 5, item.score));
         print_last_column(stream, r, item.adapter);
         fputc('\n', stream);
     }

@@ -1,10 +1,30 @@
 #include "compiler/cli/text_table.h"
 
+#include <stdbool.h>
+
 #include "compiler/base/text.h"
+
+/* The blocks of Unicode whose characters are wide (East Asian Width W and F), without the gaps inside them. */
+static bool is_wide(uint32_t code) {
+    static const uint32_t blocks[][2] = {{0x1100, 0x115F},   {0x2E80, 0x303E},   {0x3041, 0x4DBF},   {0x4E00, 0xA4CF},
+                                         {0xA960, 0xA97F},   {0xAC00, 0xD7A3},   {0xF900, 0xFAFF},   {0xFE30, 0xFE6F},
+                                         {0xFF00, 0xFF60},   {0xFFE0, 0xFFE6},   {0x16FE0, 0x18DFF}, {0x1AFF0, 0x1B2FF},
+                                         {0x1F300, 0x1F64F}, {0x1F680, 0x1F6FF}, {0x1F900, 0x1FAFF}, {0x20000, 0x3FFFD}};
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
+        if (code >= blocks[i][0] && code <= blocks[i][1]) {
+            return true;
+        }
+    }
+    return false;
+}
 
 /* Columns of a printable form: an escape is ASCII, anything else is one character. */
 static size_t form_columns(const char *form, size_t size) {
-    return form[0] == '\\' && size >= 4 ? size : 1;
+    uint32_t code = 0;
+    if (form[0] == '\\' && size >= 4) {
+        return size;
+    }
+    return hlc_utf8_next(form, size, &code) > 0 && is_wide(code) ? 2 : 1;
 }
 
 static size_t text_columns(const char *bytes, size_t length) {

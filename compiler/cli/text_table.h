@@ -7,7 +7,8 @@
 #include <stdio.h>
 
 /* Writes a counted string in printable form (hlc_printable_next) in at most `columns` columns (>= 4; SIZE_MAX for all
- * of it): a longer one keeps both its ends around "...". A character counts as one column. Answers the columns written.
+ * of it): a longer one keeps both its ends around "...". A wide (East Asian) character counts as two
+ * columns, any other as one. Answers the columns written.
  */
 size_t hlc_cli_print_text(FILE *stream, const char *bytes, size_t length, size_t columns);
 /* The same, padded on the right to exactly `columns`. */

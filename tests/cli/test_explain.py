@@ -7,6 +7,7 @@ import pytest
 
 import hlp_reader
 import programs
+from peft_adapters import Adapter, pair, samples, write_all
 from programs import REPOSITORY, example_adapters, run
 
 PROMPTS = REPOSITORY / "examples" / "prompts"
@@ -152,3 +153,25 @@ def test_a_condition_decides_over_named_adapters(pool):
     document = json.loads(run("hilora-route", pool, "--adapter", "sql", "--threshold", "sql=99", "--embedding",
                               PROMPTS / "unpaid-invoices.npy", "--json").expect(0).stdout)
     assert document["route"] == []
+
+
+def test_long_numbers_fit_80_columns(tmp_path):
+    """Prompts so far off, by Gaussians so narrow, that log-likelihoods take nine digits and more."""
+    rng = np.random.default_rng(13)
+    folders = write_all(tmp_path, {name: Adapter({"m.q": pair(rng, 2, 6, 5)}, center + np.float32(1e-2) * samples(rng, 9, 7))
+                                   for name, center in (("a", 0), ("b", 1), ("c", 2))})
+    pool = programs.compile_pool(tmp_path / "pool.hlp", "--shrinkage", "0.1", *folders)
+    for far in (3, 30, 1e4, 1e18):
+        np.save(tmp_path / "z.npy", np.full(7, far, "<f4"))
+        for args in (["--explain"], ["--explain", "--threshold", "a=1e300", "--threshold", "b=-1e300"], ["--explain", "--familiar", "0.0333333"],
+                     ["--explain", "--allow", "a,b", "--fallback", "none", "--select", "calibrated"]):
+            command = ["hilora-route", *args, pool, "--embedding", tmp_path / "z.npy"]
+            lines = run(*command).expect(0).stdout.splitlines()
+            assert max(map(len, lines)) <= 80
+            document = run(*command, "--json").expect(0).json()
+            assert float(lines[0].split("log-likelihood ")[1].split()[0]) == pytest.approx(document["best"], rel=0.05)
+            for entry in document["explain"]:
+                [shown] = [line.split() for line in lines if line.startswith(entry["adapter"] + " ")]
+                if entry["score"] is not None:
+                    assert float(shown[3 if entry["fate"] == "chosen" else 2]) == pytest.approx(entry["score"], rel=5e-3)
+                assert entry["threshold"] is None or "below its threshold 1e+300" in " ".join(shown) or entry["threshold"] < 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -212,15 +213,34 @@ def test_squeezed_adapters(tmp_path):
 def test_a_pool_of_one_has_no_rivals(adapters, tmp_path):
     pool = programs.compile_pool(tmp_path / "p.hlp", adapters[0])
     assert Pool(pool).stats[0]["confusion"] == 0
-    status, document = run_json("hilora-inspect", "--rivals", pool)
-    told = [(fault["place"], fault["reason"]) for fault in document["faults"]]
-    assert status == 1 and told == [("rivals", "not in this pool")]
+    [adapter] = programs.inspect(pool, "--rivals")["adapters"]
+    assert adapter["rivals"] == [] and adapter["certificate"] == {"1": 0, "3": 0, "8": 0}
+    assert "no rival: no other adapter has samples" in run("hilora-inspect", "--rivals", pool).expect(0).stdout
 
 
-def test_rivals_and_a_wrong_name_are_told_together(adapters, tmp_path):
-    pool = programs.compile_pool(tmp_path / "p.hlp", adapters[0])
-    status, document = run_json("hilora-inspect", "--rivals", "--adapter", "nobody", pool)
-    assert status == 1 and len(document["faults"]) == 2
+def test_damage_and_a_wrong_name_are_told_together(pool, tmp_path):
+    data = bytearray(pool.read_bytes())
+    for section in (12, 15):
+        data[Pool(pool).sections[section][0]] ^= 1
+    (tmp_path / "bad.hlp").write_bytes(data)
+    status, document = run_json("hilora-inspect", "--rivals", "--adapter", "nobody", tmp_path / "bad.hlp")
+    assert status == 1 and len(document["faults"]) == 3
+
+
+def test_rivals_show_the_modules_of_squeezed_adapters(tmp_path):
+    rng = np.random.default_rng(11)
+    folders = write_all(tmp_path, {"full": Adapter({"m.q": pair(rng, 1, 9, 7)}, samples(rng)),
+                                   "less": Adapter({"m.q": pair(rng, 6, 9, 7), "m.v": pair(rng, 5, 9, 7)}, samples(rng))})
+    pool = programs.compile_pool(tmp_path / "p.hlp", "--max-rank", "2", *folders)
+    full, less = programs.inspect(pool, "--rivals")["adapters"]
+    assert "entries" not in full
+    assert less["entries"] == programs.inspect(pool, "--adapter", "less")["adapters"][0]["entries"]
+    lines = run("hilora-inspect", "--rivals", pool).expect(0).stdout.splitlines()
+    at = lines.index(f"squeezed less, relative error at most {less['squeeze_error']:.4g}")
+    for line, entry in zip(lines[at + 2:at + 4], less["entries"]):
+        shown = line.split()
+        assert shown[:3] == [entry["module"], f"2/{entry['source_rank']}", f"{entry['squeeze_error']:.4g}"]
+        assert shown[5:7] == [f"{entry['spectrum'][name]:.4g}" for name in ("stable_rank", "effective_rank")]
 
 
 def test_a_damaged_table_is_not_shown(pool, tmp_path):
@@ -250,6 +270,30 @@ def test_text_fits_80_columns(example_pool_path, tmp_path):
     text = run("hilora-inspect", pool).stdout
     assert "..." in text and "x" * 120 not in text
     assert programs.inspect(pool)["adapters"][0]["name"] == folder.name
+
+
+def width(line):
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
+
+
+def test_wide_characters_and_long_numbers_fit_80_columns(tmp_path):
+    """Names of two columns a character; a scale, an error, quantiles and rates that take an exponent; whitening."""
+    rng = np.random.default_rng(12)
+    narrow = np.repeat(samples(rng, 1, 24), 9, axis=0)
+    narrow[0, 0] += np.float32(1e-2)
+    folders = write_all(tmp_path, {
+        "한국어-アダプタ-" * 8: Adapter({"層" * 50: pair(rng, 9, 10, 8, alpha=1.2345e-12)}, samples(rng)),
+        "narrow": Adapter({"m.q": pair(rng, 9, 10, 8, alpha=-1.2345e-12)}, 1000 + narrow),
+        "keeps": Adapter({"m.q": pair(rng, 9, 10, 8)}, samples(rng))})
+    kept = programs.compile_pool(tmp_path / "kept.hlp", "--shrinkage", "0", *folders)
+    squeezed = programs.compile_pool(tmp_path / "squeezed.hlp", "--energy", "1", "--whiten", "pool", *folders)
+    quantiles = programs.inspect(kept)["statistics"]["quantiles"]
+    assert "e+" in f"{quantiles[0]:.5g}" and "e-08" in f"{programs.inspect(squeezed)['adapters'][0]['squeeze_error']:.4g}"
+    for pool in (kept, squeezed):
+        for args in ([], ["--rivals"], *(["--adapter", folder.name] for folder in folders)):
+            lines = run("hilora-inspect", *args, pool).expect(0).stdout.splitlines()[1:]
+            assert max(map(width, lines)) <= 80
+            assert len(lines) > 15
 
 
 def test_a_name_that_nearly_fits(tmp_path):
