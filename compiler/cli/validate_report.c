@@ -126,14 +126,14 @@ static void print_finding(const hlc_outcome *outcome, const hlc_finding *finding
         }
     }
     hlc_text_printf(&text, "%s", finding->fault.reason);
-    hlc_cli_print_wrapped(stream, text.failed ? finding->fault.reason : text.bytes, 2);
+    hlc_cli_print_wrapped(stream, text.failed ? finding->fault.reason : text.bytes, 2, 4);
     hlc_text_free(&text);
     const char *label = finding->excused ? "because: " : "remedy: ";
     const char *advice = finding->excused        ? outcome->policy->exceptions[finding->exception].reason.bytes
                          : finding->fault.remedy ? finding->fault.remedy
                                                  : rule->remedy;
     hlc_text_printf(&text, "%s%s", label, advice);
-    hlc_cli_print_wrapped(stream, text.bytes ? text.bytes : advice, 6);
+    hlc_cli_print_wrapped(stream, text.bytes ? text.bytes : advice, 6, 6);
     hlc_text_free(&text);
 }
 

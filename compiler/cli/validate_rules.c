@@ -32,7 +32,7 @@ int hlc_rules_list(const hlc_program *program, bool as_json) {
         hlc_text line = {0};
         hlc_text_printf(&line, "%s %s%s: %s", rule->id, hlc_severity_name(rule->severity),
                         rule->deep ? " (--deep)" : "", rule->meaning);
-        hlc_cli_print_wrapped(stdout, line.failed ? rule->id : line.bytes, 2);
+        hlc_cli_print_wrapped(stdout, line.failed ? rule->id : line.bytes, 2, 2);
         hlc_text_free(&line);
     }
     if (as_json) {
@@ -46,7 +46,7 @@ static void explain_threshold(const hlc_rule_threshold *threshold) {
     hlc_text line = {0};
     hlc_text_printf(&line, "threshold %s: %s; %g, from %g to %g", threshold->name, threshold->meaning, threshold->value,
                     threshold->least, threshold->most);
-    hlc_cli_print_wrapped(stdout, line.failed ? threshold->name : line.bytes, 2);
+    hlc_cli_print_wrapped(stdout, line.failed ? threshold->name : line.bytes, 2, 2);
     hlc_text_free(&line);
 }
 
@@ -59,10 +59,10 @@ int hlc_rules_explain(const hlc_program *program, const char *id) {
     hlc_text line = {0};
     printf("%s (%s)\n", rule->id, hlc_rule_group(rule));
     hlc_text_printf(&line, "%s: %s", hlc_severity_name(rule->severity), rule->meaning);
-    hlc_cli_print_wrapped(stdout, line.failed ? rule->meaning : line.bytes, 2);
+    hlc_cli_print_wrapped(stdout, line.failed ? rule->meaning : line.bytes, 2, 2);
     hlc_text_free(&line);
     hlc_text_printf(&line, "remedy: %s", rule->remedy);
-    hlc_cli_print_wrapped(stdout, line.bytes ? line.bytes : rule->remedy, 2);
+    hlc_cli_print_wrapped(stdout, line.bytes ? line.bytes : rule->remedy, 2, 2);
     hlc_text_free(&line);
     for (size_t k = 0; k < HLC_RULE_THRESHOLDS && rule->thresholds[k].name; k++) {
         explain_threshold(&rule->thresholds[k]);

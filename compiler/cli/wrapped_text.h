@@ -4,8 +4,8 @@
 
 #include <stdio.h>
 
-/* Writes text, made printable (hlc_printable_next), broken at spaces, each line behind `indent` spaces. A word that is
- * longer than a line is cut. */
-void hlc_cli_print_wrapped(FILE *stream, const char *text, size_t indent);
+/* Writes text, made printable (hlc_printable_next), broken at spaces: the first line behind `indent` spaces, the
+ * others behind `hang`. A word that is longer than a line is cut. */
+void hlc_cli_print_wrapped(FILE *stream, const char *text, size_t indent, size_t hang);
 
 #endif

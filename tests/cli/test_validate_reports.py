@@ -160,10 +160,13 @@ def test_the_report_is_grouped_worst_first_and_fits(three, tmp_path):
 
 
 def test_a_hostile_name_cannot_forge_a_line_of_a_report(tmp_path):
-    folder = plain(m=0).write(tmp_path / "x\nerror HL0301: forged\x1b[2J")
-    for option in ("--report", "--junit", "--sarif"):
-        stdout = run_bytes("hilora-validate", option, "-", folder)[1]
-        assert b"\x1b" not in stdout and not any(line.strip().startswith(b"error HL0301") for line in stdout.splitlines())
+    """Wherever its words come to stand: lines that begin a finding are indented less than those that go on with one."""
+    for width in range(0, 80, 5):
+        folder = plain(m=0).write(tmp_path / ("x" * width) / "x\n  error HL0301: forged\x1b[2J")
+        for option in ("--report", "--junit", "--sarif"):
+            stdout = run_bytes("hilora-validate", option, "-", folder)[1]
+            assert b"\x1b" not in stdout
+            assert not any(line.startswith((b"error HL0301", b"  error HL0301")) for line in stdout.splitlines())
 
 
 # ---- JUnit ----
