@@ -2,7 +2,7 @@
 """hilora-embed: makes the sample embeddings that hilora-compile fits an adapter's statistics to, and the prompt
 embeddings that hilora-route reads.
 
-Needs numpy and safetensors, and sentence-transformers to load an encoder. An embeddings file is a safetensors file
+Needs numpy, sentence-transformers to load an encoder, and safetensors for --like. An embeddings file is a safetensors file
 with one tensor, `embeddings` (float32, m x d), and the metadata keys encoder, revision, prefix and normalized.
 """
 
@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Callable, Iterator, NoReturn, Protocol
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 VERSION = "0.1.0"
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -361,6 +359,12 @@ class Like:
 
 def read_like(path: Path, faults: Faults) -> Like | None:
     path = path / EMBEDDINGS if path.is_dir() else path
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError as error:
+        faults.error(RESOURCE, path, f"cannot read: {error}", remedy="pip install safetensors")
+        return None
     try:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}

@@ -64,6 +64,13 @@ class Handle:
         self.pointer = pointer
         weakref.finalize(self, _release, release, pointer, parent)
 
+    def __deepcopy__(self, _memo: dict) -> "Handle":
+        return self
+
+    def __reduce__(self):
+        raise TypeError("objects of hilora hold memory of this process and cannot be pickled: open the pool again "
+                        "where it is needed")
+
 
 def _release(release: Callable[[int], None], pointer: int, _parent: object) -> None:
     release(pointer)

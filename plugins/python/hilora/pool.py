@@ -163,7 +163,10 @@ class Pool(Owner):
     def from_bytes(cls, data: object, *, isa: str = "auto", **limits: int) -> "Pool":
         """A pool in memory: anything with the buffer protocol. It is not copied when it is aligned to 64 bytes, and
         must then not change as long as the pool is in use."""
-        options, values = _pool_options(isa, limits), _aligned(np.frombuffer(data, np.uint8))
+        raw = np.frombuffer(data, np.uint8)
+        if not raw.size:
+            raise InputError("an empty buffer is no pool")
+        options, values = _pool_options(isa, limits), _aligned(raw)
         out, pool = ctypes.c_void_p(), cls.__new__(cls)
         call("hl_pool_open_memory", values.ctypes.data, values.size, ctypes.byref(options), ctypes.byref(out))
         pool._path, pool._handle = None, Handle(out.value, lib.hl_pool_close, values)
@@ -416,6 +419,8 @@ def _aligned(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _to_float32(values: npt.NDArray) -> npt.NDArray[np.float32]:
+    if values.dtype.kind in "cSUmM":
+        raise InputError(f"an embedding must be real numbers, not {values.dtype}")
     try:
         return np.ascontiguousarray(values, np.float32)
     except (TypeError, ValueError) as error:

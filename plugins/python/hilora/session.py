@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import os
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ from .pool import Pool
 from .route import Route
 
 BASE = _abi.NONE  # in route_of_token: the base model alone
+_ACTIVATIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _ROW_TYPES = {_abi.value_of("dtype", "f32"): np.dtype("=f4"), _abi.value_of("dtype", "f16"): np.dtype("=f2")}
 
 
@@ -110,8 +113,8 @@ class Session(Owner):
             session.prepare(routes)
             session.apply("model.layers.0.self_attn.q_proj", x, y, route_of_token)
 
-    One thread at a time: a call while another is in the same session raises RuntimeError. Calls release the GIL. It
-    keeps its pool open.
+    One thread at a time: a call while another is in the same session raises RuntimeError, and so does a call in a forked
+    child when the session has more than one thread. Calls release the GIL. It keeps its pool open.
     """
 
     def __init__(self, pool: Pool, *, cache_bytes: int = 0, threads: int = 1, max_tokens: int = 0,
@@ -121,11 +124,15 @@ class Session(Owner):
                                       isa=_abi.value_of("isa", isa))
         out = ctypes.c_void_p()
         call("hl_session_create", parent.pointer, ctypes.byref(options), ctypes.byref(out))
-        self._handle = Handle(out.value, lib.hl_session_destroy, parent)
+        # Helper threads do not follow a fork: a child would wait for them.
+        self._home = os.getpid() if threads > 1 else None
+        self._handle = Handle(out.value, functools.partial(_destroy, self._home), parent)
         self._busy, self._leases, self._shapes = threading.Lock(), weakref.WeakSet(), {}
 
     def _enter(self) -> Handle:
         handle = self._live()
+        if self._home not in (None, os.getpid()):
+            raise RuntimeError("this session's threads are in the process before the fork: make a session in each process")
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this session is in use by another thread: make one for each")
         return handle
@@ -150,11 +157,10 @@ class Session(Owner):
         """y += the routed update of a module. x: tokens x d_in; y: tokens x d_out; float32, float16, or bfloat16 in
         uint16 arrays (dtype="bf16"). Rows may have any stride; elements of a row are adjacent. route_of_token: for each
         token a position in what prepare() was given, or hilora.BASE; without it all use route 0."""
-        kind = dtype or {np.dtype("=f4"): "f32", np.dtype("=f2"): "f16"}.get(x.dtype)
-        width = {"f32": 4, "f16": 2, "bf16": 2}.get(kind)
-        if width is None or x.dtype != y.dtype or x.itemsize != width:
-            raise ValueError(f"x of {x.dtype} and y of {y.dtype}: both must be float32, both float16, or both uint16 "
-                             "with dtype=\"bf16\"")
+        kind, width = _activation(x.dtype, dtype), x.itemsize
+        if kind is None or x.dtype != y.dtype:
+            raise ValueError(f"x of {x.dtype} and y of {y.dtype}{f', dtype {dtype}' if dtype else ''}: both must be float32, "
+                             "both float16, or both uint16 with dtype=\"bf16\", in the machine's byte order")
         position = self._pool_position(module)
         d_in, d_out = self._shape(position)
         for name, array, wide in (("x", x, d_in), ("y", y, d_out)):
@@ -169,11 +175,7 @@ class Session(Owner):
             raise ValueError("y is read-only")
         if _overlap(x, y):
             raise ValueError("x and y overlap")
-        routes = None
-        if route_of_token is not None:
-            routes = np.ascontiguousarray(route_of_token, np.uint32)
-            if routes.shape != (len(x),):
-                raise ValueError(f"route_of_token has shape {routes.shape}: ({len(x)},) expected")
+        routes = None if route_of_token is None else _positions(route_of_token, len(x))
         self.apply_pointers(position, len(x), x.ctypes.data, max(x.strides[0] // width, d_in),
                             None if routes is None else routes.ctypes.data, y.ctypes.data,
                             max(y.strides[0] // width, d_out), kind)
@@ -244,6 +246,29 @@ class Session(Owner):
             described = self._pool.module(module)
             self._shapes[module] = described.d_in, described.d_out
         return self._shapes[module]
+
+
+def _destroy(home: int | None, pointer: int) -> None:
+    if home in (None, os.getpid()):
+        lib.hl_session_destroy(pointer)
+
+
+def _activation(dtype: np.dtype, said: str | None) -> str | None:
+    """What an array's elements are; None where that is nothing, or not what was said."""
+    kind = _ACTIVATIONS.get(dtype.name) if dtype.isnative else None
+    if dtype == np.dtype("=u2") and said == "bf16":
+        kind = "bf16"
+    return kind if said in (None, kind) else None
+
+
+def _positions(route_of_token: npt.ArrayLike, tokens: int) -> npt.NDArray[np.uint32]:
+    routes = np.asarray(route_of_token)
+    if routes.shape != (tokens,):
+        raise ValueError(f"route_of_token has shape {routes.shape}: ({tokens},) expected")
+    if routes.dtype != np.uint32 and tokens:
+        if routes.dtype.kind not in "iu" or routes.min() < 0 or routes.max() > BASE:
+            raise ValueError("route_of_token holds something other than positions of routes and hilora.BASE")
+    return np.ascontiguousarray(routes, np.uint32)
 
 
 def _overlap(x: npt.NDArray, y: npt.NDArray) -> bool:

@@ -154,3 +154,8 @@ def test_threads_share_a_pool(pool, prompt):
     for thread in threads:
         thread.join()
     assert found == expected
+
+
+def test_nothing_is_no_pool():
+    with pytest.raises(hilora.InputError, match="empty"):
+        hilora.Pool.from_bytes(b"")

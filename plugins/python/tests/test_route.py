@@ -109,3 +109,12 @@ def test_gate_select():
     assert hilora.module_rocs(3, 8, 4) == 2
     with pytest.raises(ValueError):
         hilora.gate_select("contribution", u, 3, norm[:2])
+
+
+@pytest.mark.parametrize("kind", ["complex64", "U32"])
+def test_an_embedding_is_real_numbers(pool, prompt, kind):
+    z = prompt("leek-tart").astype(kind)
+    with pytest.raises(hilora.InputError, match="must be"):
+        pool.route(z)
+    with pytest.raises(hilora.InputError, match="must be"):
+        pool.route_batch(z[None])

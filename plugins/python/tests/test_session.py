@@ -1,6 +1,11 @@
 """Sessions: updates against the formula in NumPy, blends, lifetimes and misuse."""
 
+import copy
+import os
+import pickle
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -180,3 +185,65 @@ def test_two_threads_in_one_session_are_told(pool, session):
     session._busy.release()
     assert "another thread" in errors[0]
     assert session.info().routes == 0
+
+
+@pytest.mark.parametrize("stored, said", [(">f4", "f32"), ("<i4", "f32"), ("<f2", "bf16"), ("<u2", "f16"), ("<f4", "bf16"),
+                                          (">f2", None), ("<u2", None)])
+def test_bits_of_another_type_are_refused(pool, session, stored, said):
+    session.prepare(pool.route(adapters=["sql"], **ALL))
+    module = pool.module(0)
+    x, y = np.ones((2, module.d_in), stored), np.zeros((2, module.d_out), stored)
+    with pytest.raises(ValueError, match="float32"):
+        session.apply(module.index, x, y, dtype=said)
+    assert not y.any()
+
+
+@pytest.mark.parametrize("routes", [[2**32, 0], [-1, 0], [0.5, 0.0], ["0", "0"]])
+def test_routes_of_tokens_are_positions(pool, session, routes):
+    session.prepare(pool.route(adapters=["sql"], **ALL))
+    module = pool.module(0)
+    x, y = np.ones((2, module.d_in), np.float32), np.zeros((2, module.d_out), np.float32)
+    with pytest.raises(ValueError, match="route_of_token"):
+        session.apply(module.index, x, y, routes)
+
+
+def test_addresses_are_not_pickled_and_deep_copies_share(pool, session):
+    route = pool.route(adapters=["sql"], **ALL)
+    for each in (pool, route):
+        with pytest.raises(TypeError, match="pickle"):
+            pickle.dumps(each)
+    copied = copy.deepcopy(route)
+    route.close()
+    session.prepare(copied)
+    assert copied[0].name == "sql" and copy.deepcopy(pool).verify() == []
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_fork_goes_on_alone(pool, threads):
+    """A session with helpers cannot work in the child, which they did not follow; it says so, and the child ends."""
+    session = hilora.Session(pool, threads=threads)
+    session.prepare(pool.route(adapters=["sql"], **ALL))
+    module = pool.module(0)
+    x, y = np.ones((300, module.d_in), np.float32), np.zeros((300, module.d_out), np.float32)
+    child = os.fork()
+    if child == 0:
+        try:
+            session.apply(module.index, x, y)
+            told = threads == 1
+        except RuntimeError as error:
+            told = threads > 1 and "fork" in str(error)
+        session.close()
+        del session
+        os._exit(0 if told and pool.verify() == [] else 1)
+    for _ in range(200):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert os.waitstatus_to_exitcode(status) == 0
+    session.apply(module.index, x, y)
+    assert y.any()
