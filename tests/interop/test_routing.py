@@ -14,7 +14,7 @@ import programs
 import routing_reference as reference
 from routing import ARGUMENT, INPUT, OK, UNSUPPORTED, difference, read_pool
 
-POOLS, CASES_PER_POOL = 400, 8
+POOLS, CASES_PER_POOL = 700, 5
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3])
