@@ -30,6 +30,7 @@ class _Slot:
 
     def __init__(self, binding: Binding, batch: _Batch) -> None:
         self.binding, self.batch, self.plan = binding, batch, None
+        self.expert = _is_expert(binding.path)
 
 
 def attach(model: nn.Module, pool: Pool, *, backend: Literal["auto", "native", "torch"] = "auto",
@@ -178,13 +179,18 @@ def _check_batch(slot: _Slot, x: torch.Tensor) -> None:
     prompts = slot.batch.prompts
     if prompts == 1:
         return
-    if x.dim() >= 3:
+    if x.dim() >= 3 and not slot.expert:
         if x.shape[0] % prompts:
             raise ArgumentError(f"{slot.binding.path}: a batch of {x.shape[0]} rows, but routes for {prompts} prompts: "
                                 "a multiple of them is expected")
-    elif x.dim() < 2 or x.shape[0] not in slot.batch.tokens or x.shape[0] % prompts:
+    elif slot.expert or x.dim() < 2 or x.shape[0] not in slot.batch.tokens or x.shape[0] % prompts:
         raise ArgumentError(f"{slot.binding.path}: an input of shape {tuple(x.shape)} does not tell which of {prompts} "
                             "prompts a token belongs to (a mixture of experts?): give one prompt at a time")
+
+
+def _is_expert(path: str) -> bool:
+    """Whether a router hands a layer its tokens: then even as many as the pass has are in an order of its own."""
+    return any("expert" in part and "shared" not in part for part in path.split("."))
 
 
 def _entrances(model: nn.Module) -> list[nn.Module]:

@@ -151,6 +151,31 @@ def test_a_pool_replaced_by_rename_goes_on_until_it_is_reopened(llama_case, pool
         torch.testing.assert_close(logits(model, inputs), logits(llama_case.peft("blue"), inputs), rtol=0, atol=1e-5)
 
 
+class Mixture(nn.Module):
+    """Its expert sees all tokens, in an order of its own."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.experts = nn.ModuleList([linear])
+
+    def forward(self, x):
+        flat = x.reshape(-1, x.shape[-1])
+        return self.experts[0](flat.flip(0)).flip(0).reshape(x.shape)
+
+
+def test_an_expert_that_sees_all_tokens_in_another_order(llama_case, pool, backend):
+    name = "model.layers.0.self_attn.q_proj"
+    model = Mixture(llama_case.model().get_submodule(name))
+    others = [module.name for module in pool.modules() if module.name != name]
+    x = torch.randn(2, 4, 32)
+    with hilora.torch.attach(model, pool, backend=backend, skip=others, rename=lambda _: "experts.0") as attached:
+        with attached.use([explicit(pool, ["red"]), explicit(pool, ["blue"])]):
+            with pytest.raises(hilora.ArgumentError, match="mixture of experts"):
+                model(x)
+        with attached.use(explicit(pool, ["red"])):
+            model(x)
+
+
 class Gathers(nn.Module):
     """A layer that, like experts do, sees tokens without their batch."""
 
