@@ -3,8 +3,8 @@
 #   ./test.sh            quick, then sanitizers, program and interoperability tests; no PyTorch
 #   ./test.sh quick      a release build with its unit and API tests, and the checks of the source tree
 #   ./test.sh live       against the real peft and transformers
-#   ./test.sh all        everything above
-#   ./test.sh engines    inside llama.cpp, which is built for it; part of no other tier
+#   ./test.sh engines    inside llama.cpp, which is built for it
+#   ./test.sh all        everything above: what continuous integration runs
 #   ./test.sh fuzz       a minute of fuzzing for each target, with clang; part of no other tier
 # The last lines printed are the test runners' own summaries.
 set -eu
@@ -123,6 +123,7 @@ case $tier in
   all)
     standard
     live
+    engines
     ;;
 esac
 
