@@ -20,7 +20,7 @@ static const hlc_program program = {
     "      --k N                  how many candidates (default 3)\n"
     "      --p P                  mass of nucleus (default 0.9)\n"
     "      --max-adapters N       of any route (default 16)\n"
-    "      --allow NAME,...       the only adapters that may be used; again for more\n"
+    "      --allow NAME,...       the only adapters that may be used; again for more (a comma in a name: \\,)\n"
     "      --deny NAME,...        adapters that may not be used\n"
     "      --threshold NAME=SCORE the least score at which NAME may be used, over what the pool says; NAME=q0.05: at a\n"
     "                             quantile of its own samples; NAME=none: no condition; again for more\n"

@@ -150,13 +150,24 @@ static int out_of_memory(const hlc_program *program) {
     return HLC_EXIT_RESOURCE;
 }
 
+/* Ends a name at the next comma and makes "\," in it a comma, in place. What follows; NULL at the end. */
+static char *cut_name(char *name) {
+    char *to = name;
+    for (; *name && *name != ','; name++) {
+        if (name[0] == '\\' && name[1] == ',') {
+            name++;
+        }
+        *to++ = *name;
+    }
+    char *rest = *name ? name + 1 : NULL;
+    *to = '\0';
+    return rest;
+}
+
 /* "A,B,C", split in place: the command line is ours to change. */
 static int add_list(const hlc_program *program, const char ***names, size_t *count) {
-    for (char *name = optarg; name;) {
-        char *comma = strchr(name, ',');
-        if (comma) {
-            *comma++ = '\0';
-        }
+    for (char *name = optarg, *rest; name; name = rest) {
+        rest = cut_name(name);
         if (*name) {
             const char **grown = append_name(*names, count, name);
             if (!grown) {
@@ -164,7 +175,6 @@ static int add_list(const hlc_program *program, const char ***names, size_t *cou
             }
             *names = grown;
         }
-        name = comma;
     }
     return -1;
 }

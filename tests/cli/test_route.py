@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import programs
+from peft_adapters import Adapter, pair, samples, write_all
 from programs import REPOSITORY, example_adapters, run
 from tamper import changed
 
@@ -101,6 +102,22 @@ def test_adapters_by_name(pool):
 def test_lists(pool):
     assert names(route(pool, "--deny", "sql", "--k", "1", "--select", "top-k")) != ["sql"]
     assert names(route(pool, "--allow", "medical,cooking", "--allow", "arithmetic", "--select", "top-k", "--weights", "mean")).__len__() == 3
+
+
+def test_lists_of_names_with_commas(tmp_path):
+    rng = np.random.default_rng(5)
+    made = ("a", "a,b", "b", "b\\", ",", "c\\d")
+    folders = write_all(tmp_path, {name: Adapter({"m": pair(rng, 1, 3, 3)}, samples(rng, 4, 3)) for name in made})
+    pool = programs.compile_pool(tmp_path / "p.hlp", *folders)
+    np.save(tmp_path / "z.npy", samples(rng, 1, 3)[0])
+
+    def allowed(*args):
+        document = run("hilora-route", pool, "--embedding", tmp_path / "z.npy", "--explain", "--json", *args).expect(0).json()
+        return {entry["adapter"] for entry in document["explain"] if entry["fate"] != "not allowed"}
+
+    assert allowed("--allow", "a,b") == {"a", "b"} and allowed("--allow", "a\\,b") == {"a,b"}
+    assert allowed("--allow", "a\\,b,\\,,a") == {"a", "a,b", ","} and allowed("--allow", "c\\d,b\\") == {"c\\d", "b\\"}
+    assert allowed("--deny", "a\\,b", "--deny", "\\,,c\\d,") == {"a", "b", "b\\"}
 
 
 def test_rows_of_a_file(pool, tmp_path):
