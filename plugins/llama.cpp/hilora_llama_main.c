@@ -1,6 +1,7 @@
 /* hilora-llama: prompts through a GGUF model, each with the adapters that a pool's routing gives it. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "compiler/cli/text_table.h"
 #include "compiler/ingest/embeddings.h"
@@ -115,6 +116,32 @@ static int apply_option(void *user, int code) {
     }
 }
 
+/* The input that writing the logits would replace; NULL: none. */
+static const char *overwritten_input(const hlp_settings *s) {
+    const char *const inputs[] = {s->model, s->route.pool, s->route.embedding, s->embedding_model, s->lora};
+    struct stat output, input;
+    if (!s->logits || stat(s->logits, &output) != 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
+        if (inputs[i] && stat(inputs[i], &input) == 0 && input.st_dev == output.st_dev && input.st_ino == output.st_ino) {
+            return inputs[i];
+        }
+    }
+    return NULL;
+}
+
+/* Mode B computes the blend of a route, whatever gate and rows it names: the route, and its digest, shall say so. */
+static int freeze_route(hl_route_options *route) {
+    if ((route->gate != HL_GATE_DEFAULT && route->gate != HL_GATE_STATIC) ||
+        (route->rows != HL_ROWS_DEFAULT && route->rows != HL_ROWS_F32)) {
+        return hlc_cli_misuse(&program, "--mode b is for --gate static and --rows f32 alone");
+    }
+    route->gate = HL_GATE_STATIC;
+    route->rows = HL_ROWS_F32;
+    return -1;
+}
+
 static int parse(int argc, char **argv, hlp_settings *s) {
     const hlc_more_options more = {.letters = "m:p:n:t:",
                                    .options = own_options,
@@ -138,7 +165,11 @@ static int parse(int argc, char **argv, hlp_settings *s) {
     if (s->lora && s->mode != HLP_MODE_BASE) {
         return hlc_cli_misuse(&program, "--lora goes with --mode base");
     }
-    return -1;
+    const char *input = overwritten_input(s);
+    if (input) {
+        return hlc_cli_misuse(&program, "the output %s is an input", input);
+    }
+    return s->mode == HLP_MODE_B ? freeze_route(&s->route.options) : -1;
 }
 
 /* ---- Routing ---- */

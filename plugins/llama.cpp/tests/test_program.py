@@ -98,6 +98,29 @@ def test_misuse(arguments):
     assert done.returncode == 2 and not done.stdout and b"--help" in done.stderr
 
 
+@pytest.mark.parametrize("options", [["--gate", "magnitude"], ["--rows", "f16"]], ids=" ".join)
+def test_mode_b_takes_no_gate_but_static(options, engine):
+    assert "mode b" in fails(engine, 2, "--adapter", "sql", "--mode", "b", *options)
+
+
+def test_the_digest_is_of_what_was_computed(engine):
+    frozen = ["--adapter", "sql", "-n", 1, "--gate", "static", "--rows", "f32"]
+    (a,), (b,) = (engine.run([TEXT], *options)["prompts"] for options in (frozen, [*frozen[:4], "--mode", "b"]))
+    assert a["digest"] == b["digest"]
+
+
+@pytest.mark.parametrize("which", ["model", "pool", "embedding", "embedding-model", "lora"])
+def test_an_output_that_is_an_input(which, engine, tmp_path):
+    data = engine.model.read_bytes() if which == "model" else engine.pool.read_bytes()
+    path = tmp_path / "input.npy"
+    path.write_bytes(data)
+    (tmp_path / "link.npy").symlink_to(path)
+    used = Engine(path if which == "model" else engine.model, path if which == "pool" else engine.pool, tmp_path)
+    options = {"model": ["--adapter", "sql"], "pool": ["--adapter", "sql"], "lora": ["--mode", "base", "--lora", path]}
+    said = fails(used, 2, *options.get(which, [f"--{which}", path]), "--logits", tmp_path / "link.npy")
+    assert "is an input" in said and path.read_bytes() == data
+
+
 def test_help_and_version():
     for option in ("--help", "--version"):
         done = llama(option)
