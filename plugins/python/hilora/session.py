@@ -113,8 +113,8 @@ class Session(Owner):
             session.prepare(routes)
             session.apply("model.layers.0.self_attn.q_proj", x, y, route_of_token)
 
-    One thread at a time: a call while another is in the same session raises RuntimeError, and so does a call in a forked
-    child when the session has more than one thread. Calls release the GIL. It keeps its pool open.
+    One thread at a time: a call while another is in the same session raises RuntimeError, and so does a call in a
+    forked child when the session has more than one thread. Calls release the GIL. It keeps its pool open.
     """
 
     def __init__(self, pool: Pool, *, cache_bytes: int = 0, threads: int = 1, max_tokens: int = 0,
@@ -132,7 +132,8 @@ class Session(Owner):
     def _enter(self) -> Handle:
         handle = self._live()
         if self._home not in (None, os.getpid()):
-            raise RuntimeError("this session's threads are in the process before the fork: make a session in each process")
+            raise RuntimeError("this session's threads are in the process before the fork: make a session in each "
+                               "process")
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this session is in use by another thread: make one for each")
         return handle
@@ -159,8 +160,8 @@ class Session(Owner):
         token a position in what prepare() was given, or hilora.BASE; without it all use route 0."""
         kind, width = _activation(x.dtype, dtype), x.itemsize
         if kind is None or x.dtype != y.dtype:
-            raise ValueError(f"x of {x.dtype} and y of {y.dtype}{f', dtype {dtype}' if dtype else ''}: both must be float32, "
-                             "both float16, or both uint16 with dtype=\"bf16\", in the machine's byte order")
+            raise ValueError(f"x of {x.dtype} and y of {y.dtype}{f', dtype {dtype}' if dtype else ''}: both must be "
+                             "float32, both float16, or both uint16 with dtype=\"bf16\", in the machine's byte order")
         position = self._pool_position(module)
         d_in, d_out = self._shape(position)
         for name, array, wide in (("x", x, d_in), ("y", y, d_out)):

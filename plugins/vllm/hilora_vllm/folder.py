@@ -21,6 +21,8 @@ from hilora import Lora, Pool
 
 from .settings import RANKS
 
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
 
 def padded_rank(rank: int) -> int:
     """The least rank of vLLM's that holds this one."""
@@ -65,22 +67,30 @@ def config_of(lora: Lora, pool: Pool, rank: int) -> dict:
     }
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether all files are there: who sweeps caches may take them one by one."""
+    return all((folder / name).is_file() for name in (WEIGHTS, CONFIG))
+
+
 def write_folder(lora: Lora, pool: Pool, folder: Path) -> Path:
-    """Writes the folder as a whole or not at all; one that is there already is left as it is."""
-    if folder.is_dir():
+    """Writes the folder as a whole or not at all; a whole one that is there already is left as it is."""
+    if is_whole(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     rank = padded_rank(lora.rank)
     work = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     try:
-        safetensors.numpy.save_file(tensors_of(lora, pool, rank), work / "adapter_model.safetensors", {"format": "pt"})
-        (work / "adapter_config.json").write_text(json.dumps(config_of(lora, pool, rank), indent=2) + "\n")
+        safetensors.numpy.save_file(tensors_of(lora, pool, rank), work / WEIGHTS, {"format": "pt"})
+        (work / CONFIG).write_text(json.dumps(config_of(lora, pool, rank), indent=2) + "\n")
         os.chmod(work, 0o755)
         try:
             os.rename(work, folder)
         except OSError:
-            if not folder.is_dir():  # else another process was faster
+            if not folder.is_dir():
                 raise
+            # Another process was faster, or files were missing: those of one digest are equal.
+            for name in (WEIGHTS, CONFIG):
+                os.replace(work / name, folder / name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder

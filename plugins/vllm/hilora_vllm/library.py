@@ -10,7 +10,7 @@ import numpy as np
 
 import hilora
 
-from .folder import RANKS, padded_rank, write_folder
+from .folder import RANKS, is_whole, padded_rank, write_folder
 from .settings import Settings
 
 # A folder is one LoRA for all tokens: components are chosen beforehand, and digests say so.
@@ -58,7 +58,7 @@ class Library:
     def materialise(self, route: hilora.Route) -> Path:
         """The route's folder, written when it is not there yet."""
         folder = self.folder(route.digest)
-        if not folder.is_dir():
+        if not is_whole(folder):
             pool = self.pool()
             with hilora.Session(pool) as session:
                 write_folder(session.blend(route), pool, folder)

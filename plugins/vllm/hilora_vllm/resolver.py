@@ -10,12 +10,19 @@ from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
 
 from . import logger
+from .folder import is_whole
 from .library import Library
 from .settings import Settings
 
 PREFIX = "hilora:"
 AUTO = "hilora:auto"
 _DIGEST = re.compile(r"hilora:auto:([0-9a-f]{32})")
+
+
+def _shown(text: str, most: int) -> str:
+    """What a client sent, fit for one line of the log."""
+    cut = text if len(text) <= most else text[:most] + "..."
+    return cut if cut.isprintable() else ascii(cut)
 
 
 class HiloraResolver(LoRAResolver):
@@ -36,21 +43,22 @@ class HiloraResolver(LoRAResolver):
             logger.error("%s needs the prompt, which a resolver does not see: serve with --middleware "
                          "hilora_vllm.router.HiloraRouter", AUTO)
             return None
+        shown = _shown(lora_name, 80)
         try:
             made = _DIGEST.fullmatch(lora_name)
             if made:
                 digest, folder = made[1], self.library.folder(made[1])
-                if not folder.is_dir():
-                    logger.error("%s: no prompt was routed to this here", lora_name)
+                if not is_whole(folder):
+                    logger.error("%s: no prompt was routed to this here, or its folder is gone", shown)
                     return None
             else:
                 route = self.library.adapter(lora_name.removeprefix(PREFIX))
                 digest, folder = route.digest, self.library.materialise(route)
+            recorded = self.library.pool().info().base_model
         except (hilora.HiloraError, ValueError, OSError) as error:
-            logger.error("%s: %s", lora_name, error)
+            logger.error("%s: %s", shown, _shown(str(error), 300))
             return None
-        recorded = self.library.pool().info().base_model
         if recorded and recorded != base_model_name:
-            logger.warning("%s: the pool is for %s, this server has %s", lora_name, recorded, base_model_name)
+            logger.warning("%s: the pool is for %s, this server has %s", shown, recorded, base_model_name)
         # A positive 31-bit number of its own; the server gives it another.
         return LoRARequest(lora_name=lora_name, lora_int_id=int(digest[:8], 16) // 2 + 1, lora_path=str(folder))

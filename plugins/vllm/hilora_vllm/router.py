@@ -88,6 +88,10 @@ def prompt_of(request: dict) -> str:
             raise ValueError(f"{AUTO} takes one prompt of text per request: a request has one model")
     if not isinstance(content, str) or not content.strip():
         raise ValueError(f"{AUTO} needs a prompt of text, or a message of the user with text")
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{AUTO} needs a prompt of text: this one has halves of characters (surrogates)") from None
     return content
 
 

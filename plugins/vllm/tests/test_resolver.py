@@ -155,6 +155,41 @@ def test_many_at_once_write_one_folder(settings):
     assert [path.name.startswith(".") for path in settings.cache.iterdir()] == [False]
 
 
+@pytest.mark.parametrize("gone", [["adapter_model.safetensors"], ["adapter_config.json"],
+                                  ["adapter_model.safetensors", "adapter_config.json"]], ids=len)
+def test_a_folder_that_was_swept_in_part(settings, caplog, gone):
+    """Cleaners of temporary files take old files and leave the folder."""
+    resolver = HiloraResolver(settings)
+    folder = resolver.library.folder(os.path.basename(resolve(resolver, "hilora:red").lora_path))
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in gone:
+        (folder / name).unlink()
+    with caplog.at_level(logging.ERROR, "vllm.hilora"):
+        assert resolve(resolver, f"hilora:auto:{folder.name}") is None
+    assert "no prompt was routed" in caplog.text
+    assert resolve(resolver, "hilora:red").lora_path == str(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert [path.name for path in settings.cache.iterdir()] == [folder.name]
+
+
+def test_a_blend_whose_pool_is_gone(settings, llama_case, tmp_path, caplog):
+    path = shutil.copy(llama_case.path, tmp_path / "pool.hlp")
+    resolver = HiloraResolver(Settings(path, settings.cache))
+    digest = os.path.basename(resolve(resolver, "hilora:red").lora_path)
+    os.remove(path)
+    with caplog.at_level(logging.ERROR, "vllm.hilora"):
+        assert resolve(resolver, f"hilora:auto:{digest}") is None
+    assert "pool.hlp" in caplog.text
+
+
+def test_hostile_names_make_one_short_line_of_the_log(settings, caplog):
+    with caplog.at_level(logging.ERROR, "vllm.hilora"):
+        for name in ("hilora:red\nERROR forged", "hilora:" + "x" * 1_000_000, "hilora:\ud800", "hilora:a\0b"):
+            assert resolve(HiloraResolver(settings), name) is None
+    assert len(caplog.records) == 4
+    assert all(len(record.getMessage()) < 400 and record.getMessage().isprintable() for record in caplog.records)
+
+
 def test_registration(settings, monkeypatch):
     LoRAResolverRegistry.resolvers.pop("hilora", None)
     monkeypatch.delenv("HILORA_POOL", raising=False)

@@ -92,7 +92,7 @@ def test_prompts():
     assert prompt_of({"messages": [say("user", "a"), say("assistant", "b"), say("user", "c"), say("tool", "d")]}) == "c"
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}, {"type": "text", "text": "b"}]
     assert prompt_of({"messages": [say("user", parts)]}) == "a\nb"
-    for bad in ({}, {"prompt": ""}, {"prompt": [1, 2]}, {"prompt": ["a", "b"]}, {"prompt": [[1, 2]]}, {"prompt": 3}, {"messages": []},
+    for bad in ({}, {"prompt": ""}, {"prompt": [1, 2]}, {"prompt": ["a", "b"]}, {"prompt": [[1, 2]]}, {"prompt": 3}, {"prompt": "a\ud800"}, {"messages": []},
                 {"messages": "x"}, {"messages": [say("system", "a")]}, {"messages": [say("user", [{"type": "text"}])]}, {"messages": [3]}):
         with pytest.raises(ValueError, match="hilora:auto"):
             prompt_of(bad)
