@@ -13,6 +13,7 @@
 #include "compiler/linalg.h"
 #include "compiler/cli/text_table.h"
 #include "compiler/cli/threshold.h"
+#include "compiler/ingest/base_model.h"
 #include "compiler/pool/pool_file.h"
 
 static const hlc_program program = {
@@ -256,7 +257,7 @@ static const char *input_that_is_output(const hlc_compile_options *compile) {
             return path;
         }
     }
-    return NULL;
+    return compile->base_model && hlc_base_model_reads(compile->base_model, compile->output) ? compile->output : NULL;
 }
 
 static bool squeezes(const hlc_compile_options *compile) {

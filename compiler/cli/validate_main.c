@@ -200,14 +200,13 @@ static int check_options(const settings *s) {
     size_t on_stdout = s->json;
     for (int i = 0; i < HLC_REPORT_FORMATS; i++) {
         on_stdout += s->reports.path[i] && strcmp(s->reports.path[i], "-") == 0;
-        for (int k = 0; k < i; k++) {
-            if (s->reports.path[i] && s->reports.path[k] && strcmp(s->reports.path[i], s->reports.path[k]) == 0) {
-                return hlc_cli_misuse(&program, "two reports cannot go to one file, '%s'", s->reports.path[i]);
-            }
-        }
     }
     if (on_stdout > 1) {
         return hlc_cli_misuse(&program, "standard output takes one of --json, --report -, --junit - and --sarif -");
+    }
+    const char *clash = hlc_reports_clash(&s->reports);
+    if (clash) {
+        return hlc_cli_misuse(&program, "two reports cannot go to one file, '%s'", clash);
     }
     return s->validation.count ? -1 : hlc_cli_misuse(&program, "no path given");
 }
@@ -249,10 +248,12 @@ static void read_rules(settings *s, hlc_faults *faults) {
     if (gmtime_r(&now, &date)) {
         strftime(today, sizeof today, "%Y-%m-%d", &date);
     }
+    const hlc_fault_kind before = hlc_faults_scope(faults, HLC_FAULT_MISUSE);
     if (s->rules && hlc_file_load(s->rules, HLC_RULES_FILE_BYTES, &text, faults)) {
         hlc_policy_read(&s->policy, s->rules, text.bytes, text.length, today, faults);
         hlc_string_free(&text);
     }
+    hlc_faults_scope(faults, before);
 }
 
 /* A report that cannot be written is told before any work. */

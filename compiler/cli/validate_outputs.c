@@ -5,7 +5,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "compiler/base/files.h"
 #include "compiler/base/output_file.h"
+#include "compiler/ingest/base_model.h"
+#include "compiler/rules/company_rules.h"
 
 static bool is_stdout(const char *path) {
     return path && strcmp(path, "-") == 0;
@@ -21,13 +24,16 @@ bool hlc_reports_on_stdout(const hlc_report_paths *paths) {
 
 /* ---- No input may be written over ---- */
 
-static bool is_file(const char *path, const struct stat *output) {
+static bool is_file(const char *path, const void *context) {
+    const struct stat *output = context;
     struct stat input;
     return path && stat(path, &input) == 0 && input.st_dev == output->st_dev && input.st_ino == output->st_ino;
 }
 
-static bool is_input(const hlc_validation *validation, const char *rules_path, const struct stat *output) {
-    bool found = is_file(rules_path, output) || is_file(validation->embeddings, output);
+static bool is_input(const hlc_validation *validation, const char *rules_path, const char *path, const struct stat *output) {
+    bool found = is_file(rules_path, output) || is_file(validation->embeddings, output) ||
+                 (validation->base_model && hlc_base_model_reads(validation->base_model, path)) ||
+                 hlc_is_source(validation, is_file, output);
     for (size_t i = 0; i < validation->count; i++) {
         const hlc_adapter_files *files = validation->subjects ? validation->subjects[i].files : NULL;
         found |= is_file(validation->paths[i], output);
@@ -42,10 +48,39 @@ void hlc_reports_refuse_inputs(const hlc_report_paths *paths, const hlc_validati
     for (int i = 0; i < HLC_REPORT_FORMATS; i++) {
         const char *path = paths->path[i];
         struct stat output;
-        if (path && !is_stdout(path) && stat(path, &output) == 0 && is_input(validation, rules_path, &output)) {
+        if (path && !is_stdout(path) && stat(path, &output) == 0 && is_input(validation, rules_path, path, &output)) {
             hlc_fault(faults, HLC_ERROR, HLC_FAULT_MISUSE, path, NULL, "name another output", "the output is an input");
         }
     }
+}
+
+/* ---- No report may be written over another ---- */
+
+/* Whether two paths lead to one file, which may not be there yet. */
+static bool is_one_place(const char *a, const char *b) {
+    struct stat x, y;
+    if (stat(a, &x) == 0) {
+        return is_file(b, &x);
+    }
+    char *folder_a = hlc_path_folder(a), *folder_b = hlc_path_folder(b);
+    const bool one = folder_a && folder_b && strcmp(hlc_path_last(a), hlc_path_last(b)) == 0 &&
+                     stat(folder_a[0] ? folder_a : ".", &x) == 0 && stat(folder_b[0] ? folder_b : ".", &y) == 0 &&
+                     x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    free(folder_b);
+    free(folder_a);
+    return one;
+}
+
+const char *hlc_reports_clash(const hlc_report_paths *paths) {
+    for (int i = 0; i < HLC_REPORT_FORMATS; i++) {
+        for (int k = 0; k < i; k++) {
+            const char *a = paths->path[k], *b = paths->path[i];
+            if (a && b && !is_stdout(a) && !is_stdout(b) && is_one_place(a, b)) {
+                return b;
+            }
+        }
+    }
+    return NULL;
 }
 
 /* ---- Writing ---- */

@@ -20,6 +20,8 @@ bool hlc_reports_on_stdout(const hlc_report_paths *paths);
 /* Adds a fault of kind MISUSE for each that is one of the files that the run reads or is to read. */
 void hlc_reports_refuse_inputs(const hlc_report_paths *paths, const hlc_validation *validation, const char *rules_path,
                                hlc_faults *faults);
+/* One that would be written over another of them, or NULL. */
+const char *hlc_reports_clash(const hlc_report_paths *paths);
 /* Writes all that were asked for. Failures are added to the faults. */
 void hlc_reports_write(const hlc_report_paths *paths, const hlc_outcome *outcome, hlc_faults *faults);
 

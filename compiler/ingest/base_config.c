@@ -33,6 +33,24 @@ static uint64_t find_largest(const json_t *root, const char *const *names) {
     return largest;
 }
 
+/* Python writes what is no number as NaN, Infinity and -Infinity, which is no JSON; configurations of models have such
+ * bounds. They become 0 and spaces, and none of them is among what is looked for. */
+static void replace_non_numbers(hlc_string *text) {
+    static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
+    bool quoted = false;
+    for (size_t at = 0; at < text->length; at++) {
+        if (quoted && text->bytes[at] == '\\')
+            at++;
+        else if (text->bytes[at] == '"')
+            quoted = !quoted;
+        for (size_t i = 0; !quoted && at < text->length && i < sizeof words / sizeof *words; i++)
+            if (hlc_bytes_start(text->bytes + at, text->length - at, words[i])) {
+                memset(text->bytes + at, ' ', strlen(words[i]));
+                text->bytes[at] = '0';
+            }
+    }
+}
+
 /* Depth and syntax are checked before a tree is built. */
 static bool is_sound(const hlc_string *text) {
     hlc_json_scan scan;
@@ -52,6 +70,7 @@ bool hlc_base_config_read(const char *path, hlc_base_config *out, hlc_faults *fa
     *out = (hlc_base_config){0};
     if (!hlc_file_load(path, MOST_BYTES, &text, faults))
         return false;
+    replace_non_numbers(&text);
     json_t *root = is_sound(&text) ? json_loadb(text.bytes, text.length, JSON_ALLOW_NUL, NULL) : NULL;
     const bool good = json_is_object(root);
     if (good) {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "compiler/ingest/base_config.h"
 #include "compiler/ingest/order.h"
@@ -32,6 +33,7 @@ struct hlc_base_model {
     size_t count;
     hlc_string prefixes[MOST_PREFIXES]; /* inside the names */
     size_t prefix_count;
+    const base_tensor *embeddings; /* of the input, for an output layer that is tied to them; or NULL */
     bool has_config;
     hlc_base_config config;
 };
@@ -64,6 +66,15 @@ static void add_prefix(hlc_base_model *base, const hlc_tensor *tensor) {
         base->prefixes[base->prefix_count++] = (hlc_string){(char *)(uintptr_t)tensor->name, length};
 }
 
+static const base_tensor *find_embeddings(const hlc_base_model *base) {
+    static const char *const names[] = {"embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight"};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+        for (size_t i = 0; i < base->count; i++)
+            if (hlc_bytes_end(base->tensors[i].tensor->name, base->tensors[i].tensor->name_length, names[k]))
+                return &base->tensors[i];
+    return NULL;
+}
+
 static bool list_tensors(hlc_base_model *base, hlc_faults *faults) {
     size_t total = 0;
     for (size_t i = 0; i < base->shard_count; i++)
@@ -78,6 +89,7 @@ static bool list_tensors(hlc_base_model *base, hlc_faults *faults) {
     }
     for (size_t i = 0; i < base->count; i++)
         add_prefix(base, base->tensors[i].tensor);
+    base->embeddings = find_embeddings(base);
     return true;
 }
 
@@ -131,7 +143,7 @@ static bool list_files(const hlc_string *text, hlc_string **out, size_t *count) 
         if (token != HLC_JSON_OBJECT_END)
             return false;
     }
-    return token == HLC_JSON_OBJECT_END && found;
+    return token == HLC_JSON_OBJECT_END && found && *count > 0;
 }
 
 static int compare_strings(uint32_t a, uint32_t b, const void *context) {
@@ -150,22 +162,24 @@ static bool open_listed(hlc_base_model *base, const char *path, const hlc_string
     bool good = order != NULL;
     if (!order)
         hlc_out_of_memory(faults, path, count * sizeof *order);
-    for (size_t i = 0; good && i < count; i++) {
+    size_t distinct = 0;
+    for (size_t i = 0; order && distinct <= MOST_SHARDS && i < count; i++) { /* all that is wrong is told */
         const hlc_string *name = &files[order[i]];
         char text[256], place[HLC_PLACE_SIZE];
         if (i > 0 && compare_strings(order[i - 1], order[i], files) == 0)
             continue;
+        distinct++;
         if (name->length == 0 || !is_plain_name(name)) {
             hlc_error(faults, HLC_FAULT_INPUT, path, hlc_place(place, "file", name->bytes, name->length),
                       "no plain name of a safetensors file beside the index");
             good = false;
-        } else if (base->shard_count == MOST_SHARDS) {
+        } else if (distinct > MOST_SHARDS) {
             hlc_error(faults, HLC_FAULT_INPUT, path, NULL, "the base model has more than %d files", MOST_SHARDS);
             good = false;
         } else {
             memcpy(text, name->bytes, name->length);
             text[name->length] = '\0';
-            good = add_shard(base, text, faults);
+            good = add_shard(base, text, faults) && good;
         }
     }
     free(order);
@@ -236,6 +250,25 @@ hlc_base_model *hlc_base_model_open(const char *folder, hlc_faults *faults) {
         return NULL;
     }
     return base;
+}
+
+/* A name that is read, directly in the folder. */
+static bool is_read(const char *folder, const char *path) {
+    struct stat theirs, own;
+    char *parent = hlc_path_folder(path);
+    const char *name = hlc_path_last(path);
+    const bool there = parent && stat(parent[0] ? parent : ".", &own) == 0 && stat(folder, &theirs) == 0 &&
+                       own.st_dev == theirs.st_dev && own.st_ino == theirs.st_ino;
+    free(parent);
+    return there && (strcmp(name, "config.json") == 0 || strcmp(name, "model.safetensors.index.json") == 0 ||
+                     hlc_bytes_end(name, strlen(name), ".safetensors"));
+}
+
+bool hlc_base_model_reads(const char *folder, const char *path) {
+    char *real = realpath(path, NULL);
+    const bool reads = real && (is_read(folder, path) || is_read(folder, real));
+    free(real);
+    return reads;
 }
 
 void hlc_base_model_close(hlc_base_model *base) {
@@ -327,16 +360,6 @@ static size_t find_below(const hlc_base_model *base, const char *path, size_t le
             return end - *first;
     }
     return 0;
-}
-
-/* The input embeddings, for an output layer that is tied to them. */
-static const base_tensor *find_embeddings(const hlc_base_model *base) {
-    static const char *const names[] = {"embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight"};
-    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
-        for (size_t i = 0; i < base->count; i++)
-            if (hlc_bytes_end(base->tensors[i].tensor->name, base->tensors[i].tensor->name_length, names[k]))
-                return &base->tensors[i];
-    return NULL;
 }
 
 /* ---- Checking ---- */
@@ -568,7 +591,7 @@ static verdict check_target(checking *c, const hlc_target *target) {
     if (!found && find_exact(c->base, path, length, ".qweight"))
         return QUANTISED;
     if (!found && c->base->config.tied && hlc_is_vocabulary(path, length))
-        found = find_embeddings(c->base);
+        found = c->base->embeddings;
     return found ? judge(c, target, found) : check_parameter(c, target, path, length);
 }
 
@@ -656,7 +679,7 @@ bool hlc_base_model_holds(const hlc_base_model *base, const hlc_safetensors *tab
         length -= sizeof inner - 1;
     const base_tensor *found = find_exact(base, name, length, weight);
     if (!found && base->config.tied && hlc_is_vocabulary(name, length))
-        found = find_embeddings(base);
+        found = base->embeddings;
     if (!found)
         return false;
     const shape theirs = shape_of(base, found);

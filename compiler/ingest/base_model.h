@@ -12,6 +12,8 @@
  * fault. Immutable once opened: any thread. */
 hlc_base_model *hlc_base_model_open(const char *folder, hlc_faults *faults);
 void hlc_base_model_close(hlc_base_model *base);
+/* Whether a path leads to one of the files there that are read, or may be: no output may take its place. */
+bool hlc_base_model_reads(const char *folder, const char *path);
 
 /* Adds a fault for each module that the base does not have, or has with another shape; one for all when it has none.
  * path: the adapter's file. */

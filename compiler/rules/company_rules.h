@@ -24,6 +24,9 @@ bool hlc_check_agreement(const hlc_company *company);
 bool hlc_check_routing(const hlc_company *company);
 /* A pool beside the files that it was made of. */
 bool hlc_check_sources(const hlc_company *pool);
+/* Whether one of the files of the adapters that --sources names, which may be NULL, is the one that is_file knows. */
+bool hlc_is_source(const hlc_validation *validation, bool (*is_file)(const char *path, const void *context),
+                   const void *context);
 
 /* The median of n >= 1 values, which are reordered. */
 double hlc_middle(double *values, size_t n);

@@ -144,8 +144,9 @@ static void read_thresholds(rules_reader *reader, const char *id, json_t *value)
 
 /* ---- Exceptions ---- */
 
+/* Of the Gregorian calendar. */
 static bool is_date(const char *text) {
-    static const char form[] = "dddd-dd-dd";
+    static const char form[] = "dddd-dd-dd", days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     const size_t length = strlen(text);
     if (length != sizeof form - 1) {
         return false;
@@ -155,8 +156,9 @@ static bool is_date(const char *text) {
             return false;
         }
     }
-    return strncmp(text + 5, "00", 2) > 0 && strncmp(text + 5, "12", 2) <= 0 && strncmp(text + 8, "00", 2) > 0 &&
-           strncmp(text + 8, "31", 2) <= 0;
+    const long year = strtol(text, NULL, 10), month = strtol(text + 5, NULL, 10), day = strtol(text + 8, NULL, 10);
+    const bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    return month >= 1 && month <= 12 && day >= 1 && day <= days[month - 1] - (month == 2 && !leap);
 }
 
 /* A member that is a string of 1 to `most` bytes without NUL; absent: *out stays empty. */

@@ -10,22 +10,17 @@
 #include "compiler/rules/company_rules.h"
 #include "format/sha256.h"
 
-typedef struct source {
-    hlc_string name;
-    char *weights;
-} source;
-
 typedef struct source_list {
-    source *items;
+    hlc_adapter_files *items;
     size_t count, capacity;
     bool no_memory;
 } source_list;
 
-/* Takes the parts of `files` that it keeps. */
+/* Takes what `files` holds. */
 static void keep(source_list *list, hlc_adapter_files *files) {
     if (list->count == list->capacity) {
         const size_t capacity = list->capacity ? 2 * list->capacity : 64;
-        source *larger = realloc(list->items, capacity * sizeof *larger);
+        hlc_adapter_files *larger = realloc(list->items, capacity * sizeof *larger);
         if (!larger) {
             list->no_memory = true;
             return;
@@ -33,9 +28,8 @@ static void keep(source_list *list, hlc_adapter_files *files) {
         list->items = larger;
         list->capacity = capacity;
     }
-    list->items[list->count++] = (source){files->name, files->weights};
-    files->name = (hlc_string){0};
-    files->weights = NULL;
+    list->items[list->count++] = *files;
+    *files = (hlc_adapter_files){0};
 }
 
 /* The adapter at a path, if there is one: what else is wrong there is no matter of the pool. */
@@ -74,7 +68,7 @@ static void add_folder(source_list *list, const char *folder) {
 }
 
 static int compare_sources(const void *a, const void *b) {
-    const source *x = a, *y = b;
+    const hlc_adapter_files *x = a, *y = b;
     const int order = hlc_bytes_compare(x->name.bytes, x->name.length, y->name.bytes, y->name.length);
     return order ? order : strcmp(x->weights, y->weights);
 }
@@ -149,7 +143,7 @@ static void compare_member(void *context, size_t i, size_t worker) {
     hlf_index_adapter(&member->subject->pool.index, member->number, &adapter);
     for (size_t k = first_of_name(list, member); k < list->count; k++) {
         uint8_t sha256[HLF_SHA256_SIZE];
-        const source *own = &list->items[k];
+        const hlc_adapter_files *own = &list->items[k];
         if (hlc_bytes_compare(own->name.bytes, own->name.length, member->name, member->name_length) != 0) {
             break;
         }
@@ -188,10 +182,22 @@ bool hlc_check_sources(const hlc_company *pool) {
         hlc_faults_take(faults, c.found[i]);
     }
     free(c.found);
-    for (size_t i = 0; i < list.count; i++) {
-        hlc_string_free(&list.items[i].name);
-        free(list.items[i].weights);
-    }
-    free(list.items);
+    hlc_adapter_files_free(list.items, list.count);
     return good;
+}
+
+bool hlc_is_source(const hlc_validation *validation, bool (*is_file)(const char *path, const void *context), const void *context) {
+    source_list list = {0};
+    bool found = false;
+    hlc_faults *unheard = validation->source_count ? hlc_faults_create() : NULL;
+    if (unheard) {
+        collect(validation, unheard, &list);
+    }
+    for (size_t i = 0; !found && i < list.count; i++) {
+        const hlc_adapter_files *own = &list.items[i];
+        found = is_file(own->weights, context) || is_file(own->config, context) || is_file(own->embeddings, context);
+    }
+    hlc_adapter_files_free(list.items, list.count);
+    hlc_faults_destroy(unheard);
+    return found;
 }

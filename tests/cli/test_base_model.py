@@ -153,6 +153,42 @@ def test_a_config_alone_checks_what_it_says(tmp_path):
         assert reason in compile_with(base, KINDS / "embedding", tmp_path).expect(1).stderr
 
 
+def test_a_config_as_python_writes_it(tmp_path):
+    """Mamba's have an infinite bound, which is no JSON."""
+    text = json.dumps(LLAMA | {"time_step_limit": [0.0, float("inf")], "other": [float("-inf"), float("nan")],
+                               "text": 'NaN "Infinity" \\\\'})
+    assert "Infinity" in text and "NaN" in text
+    base = write(tmp_path / "base", llama(), None)
+    (base / "config.json").write_text(text)
+    compile_with(base, PEFT / "rslora", tmp_path).expect(0)
+    (base / "config.json").write_text(text.replace("Infinity,", "Infinite,"))
+    assert "not readable JSON" in compile_with(base, PEFT / "rslora", tmp_path).expect(1).stderr
+
+
+def test_all_files_that_are_missing_or_bad_are_told(tmp_path):
+    base = write(tmp_path / "base", llama(), shards=4)
+    (base / "model-00001.safetensors").unlink()
+    (base / "model-00003.safetensors").unlink()
+    (base / "model-00002.safetensors").write_bytes(b"PK\x03\x04" + bytes(40))
+    done = compile_with(base, PEFT / "rslora", tmp_path).expect(3)
+    assert all(f"model-0000{i}.safetensors" in done.stderr for i in (1, 2, 3)), done.stderr
+    many = {"weight_map": {f"t{i}": f"m{i}.safetensors" for i in range(10_000)}}
+    (base / "model.safetensors.index.json").write_text(json.dumps(many))
+    done = compile_with(base, PEFT / "rslora", tmp_path).expect(3)
+    assert "more than 512 files" in done.stderr and len(done.stderr.splitlines()) < 600
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "model-00001.safetensors", "linked.safetensors"])
+def test_no_output_takes_the_place_of_a_file_of_the_base(name, tmp_path):
+    base = write(tmp_path / "base", llama(), shards=2)
+    (tmp_path / "blob").write_bytes(b"kept")
+    (base / "linked.safetensors").symlink_to(tmp_path / "blob")
+    before = (base / name).read_bytes()
+    for program, option in (("hilora-compile", "-o"), ("hilora-validate", "--report")):
+        done = run(program, "--base-model", base, option, base / name, PEFT / "rslora").expect(2)
+        assert "is an input" in done.stderr and (base / name).read_bytes() == before
+
+
 def saved_embeddings(tmp_path, values):
     """As PEFT saves them when an embedding is adapted."""
     from tensors import read_tensors
@@ -190,6 +226,7 @@ def test_saved_embeddings_that_equal_the_base_s_are_dropped_in_silence(tmp_path)
     ("model.safetensors.index.json", b'{"weight_map": {"a": "/etc/passwd"}}', 1, "no plain name"),
     ("model.safetensors.index.json", b'{"weight_map": {"a": ".safetensors"}}', 1, "no plain name"),
     ("model.safetensors.index.json", b'{"weight_map": {"a": 3}}', 1, "no index"),
+    ("model.safetensors.index.json", b'{"weight_map": {}}', 1, "no index"),
     ("model.safetensors.index.json", b'{"weight_map": {"a": "b.safetensors"}', 1, "no index"),
     ("model.safetensors.index.json", b'{"weight_map": {"a": "b.safetensors"}}', 3, "b.safetensors"),
     ("config.json", b"[" * 200, 1, "no object"), ("config.json", b"[]", 1, "no object"), ("config.json", b"\xff", 1, "no object"),

@@ -90,6 +90,8 @@ BAD_RULES = [
     '{"exceptions": [{"rule": "HL0301", "reason": ""}]}', '{"exceptions": [{"rule": "HL0301", "reason": 1}]}',
     '{"exceptions": [{"rule": "HL0301", "reason": "x", "until": "2030-01-01"}]}',
     '{"exceptions": [{"rule": "HL0301", "reason": "x", "expires": "2030-13-01"}]}',
+    '{"exceptions": [{"rule": "HL0301", "reason": "x", "expires": "2030-02-30"}]}',
+    '{"exceptions": [{"rule": "HL0301", "reason": "x", "expires": "2100-02-29"}]}',
     '{"exceptions": [{"rule": "HL0301", "reason": "x", "expires": "soon"}]}',
     '{"exceptions": [{"rule": "HL0101", "reason": "x"}]}', '{"exceptions": [{"rule": "HL0301\\u0000", "reason": "x"}]}',
     '{"exceptions": [{"rule": "HL0301", "reason": "x", "adapter": ""}]}', '{"severities": {}, "severities": {}}',
@@ -104,8 +106,7 @@ def test_bad_rules_files_are_refused_before_any_work(text, tmp_path):
     folder = plain().write(tmp_path / "a")
     status, stdout, stderr = run_bytes("hilora-validate", "--rules", tmp_path / "rules.json", "--sarif",
                                        tmp_path / "out.sarif", folder)
-    large = len(text) > 1 << 20
-    assert status == (1 if large else 2) and stdout == b"" and stderr.startswith(b"error: "), stderr
+    assert status == 2 and stdout == b"" and stderr.startswith(b"error: "), stderr
     assert not (tmp_path / "out.sarif").exists()
 
 
@@ -217,6 +218,27 @@ def test_reports_appear_whole_or_not_at_all(option, three, tmp_path):
     assert listing(tmp_path) == before
     run("hilora-validate", option, tmp_path / "new", good).expect(0)
     assert (tmp_path / "new").stat().st_size > 0
+
+
+def test_two_reports_need_two_places(three, tmp_path):
+    (tmp_path / "link").symlink_to("there")
+    (tmp_path / "there").write_text("old")
+    (tmp_path / "folder").symlink_to(".")
+    for other in (tmp_path / "new", f"{tmp_path}/./new", tmp_path / "folder" / "new"):
+        status, _, stderr = run_bytes("hilora-validate", "--junit", tmp_path / "new", "--sarif", other, three[0])
+        assert status == 2 and b"two reports cannot go to one file" in stderr and not (tmp_path / "new").exists()
+    status, _, stderr = run_bytes("hilora-validate", "--junit", tmp_path / "there", "--sarif", tmp_path / "link", three[0])
+    assert status == 2 and (tmp_path / "there").read_text() == "old"
+    run("hilora-validate", "--junit", tmp_path / "new", "--sarif", tmp_path / "there", three[0]).expect(0)
+
+
+def test_a_report_takes_the_place_of_no_source(adapters, pool, tmp_path):
+    for source in (adapters[0], adapters[0].parent):
+        for output in adapters[0].iterdir():
+            before = output.read_bytes()
+            status, _, stderr = run_bytes("hilora-validate", "--sources", source, "--report", output, pool)
+            assert status == 2 and b"the output is an input" in stderr and output.read_bytes() == before
+    run("hilora-validate", "--sources", adapters[0].parent, "--report", tmp_path / "new", pool).expect(0)
 
 
 def test_a_report_into_a_full_disk(three, small_disk):
