@@ -36,6 +36,11 @@ static bool dialect_of(const hlc_tensor *tensor, bool peft_config, hlc_dialect *
         *out = !peft_config && is_component(tensor->name, tensor->name_length) ? HLC_DIALECT_DIFFUSERS
                                                                                : HLC_DIALECT_PEFT;
         return true;
+    case HLC_PART_EMBEDDING_A:
+    case HLC_PART_EMBEDDING_B:
+    case HLC_PART_DIAGONAL:
+        *out = HLC_DIALECT_PEFT;
+        return true;
     default:
         return false;
     }

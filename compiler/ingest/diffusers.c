@@ -130,8 +130,9 @@ static bool same(view a, view b) {
 }
 
 /* The members whose names start with "COMPONENT.", without that, as an object of their own; empty when there is none.
- * False when memory is out; text that is no JSON is copied as it is, for the reader of configurations to refuse. */
-static bool cut_out(const hlc_string *text, view component, hlc_string *out) {
+ * *escaped: a name is written with escapes, so that it is not known whose it is. False when memory is out; text that is
+ * no JSON is copied as it is, for the reader of configurations to refuse. */
+static bool cut_out(const hlc_string *text, view component, hlc_string *out, bool *escaped) {
     hlc_json_scan scan;
     hlc_text object = {0};
     hlc_json_start(&scan, text->bytes, text->length);
@@ -139,6 +140,7 @@ static bool cut_out(const hlc_string *text, view component, hlc_string *out) {
     bool object_follows = token == HLC_JSON_OBJECT_BEGIN;
     while (object_follows && (token = hlc_json_next(&scan)) == HLC_JSON_KEY) {
         view key = {text->bytes + scan.begin, scan.end - scan.begin};
+        *escaped |= scan.escaped;
         bool mine = key.length > component.length && key.bytes[component.length] == '.' &&
                     same((view){key.bytes, component.length}, component);
         token = hlc_json_next(&scan);
@@ -185,10 +187,18 @@ static bool resolve_component(hlc_dialect_reading *reading, hlc_target *targets,
     const view component = component_of(targets);
     hlc_string text;
     char within[2 * HLC_PLACE_SIZE];
+    bool escaped = false;
     if (component.length == 0)
         return true;
-    if (!cut_out(reading->config_text, component, &text))
+    if (!cut_out(reading->config_text, component, &text, &escaped))
         return false;
+    if (escaped) {
+        hlc_string_free(&text);
+        reading->good = false;
+        hlc_error(reading->faults, HLC_FAULT_CONFIG, reading->table->path, "metadata key 'lora_adapter_metadata'",
+                  "the name of a member is written with escapes, which no program does; it is not read");
+        return true;
+    }
     if (!text.bytes)
         return true;
     snprintf(within, sizeof within, "metadata key 'lora_adapter_metadata', %.*s",

@@ -11,6 +11,8 @@
 #include "compiler/ingest/halves.h"
 #include "compiler/ingest/json_scan.h"
 
+static const char dora_reason[] = "DoRA's update is not low-rank without the base model's weights";
+
 /* A member that may be given once. */
 typedef struct mlx_number {
     bool given;
@@ -62,8 +64,7 @@ static void read_type(mlx_config *config, hlc_json_token token) {
     if (token == HLC_JSON_STRING && hlc_bytes_equal(text, length, "lora"))
         return;
     if (token == HLC_JSON_STRING && hlc_bytes_equal(text, length, "dora"))
-        config_fault(config, HLC_FAULT_DORA, "fine_tune_type", "train it with --fine-tune-type lora",
-                     "DoRA's update is not low-rank without the base model's weights");
+        config_fault(config, HLC_FAULT_DORA, "fine_tune_type", "train it with --fine-tune-type lora", dora_reason);
     else if (token == HLC_JSON_STRING && hlc_bytes_equal(text, length, "full"))
         config_fault(config, HLC_FAULT_METHOD, "fine_tune_type", "train it with --fine-tune-type lora",
                      "a fully trained model is no low-rank update");
@@ -88,7 +89,12 @@ static bool read_model(mlx_config *config, hlc_json_token token) {
 }
 
 static bool key_is(const hlc_json_scan *scan, const char *key) {
-    return hlc_bytes_equal(scan->text + scan->begin, scan->end - scan->begin, key);
+    char name[128]; /* room for each name that is asked for with all of it escaped */
+    const char *text = scan->text + scan->begin;
+    const size_t length = scan->end - scan->begin;
+    if (!scan->escaped || length > sizeof name)
+        return hlc_bytes_equal(text, length, key);
+    return hlc_bytes_equal(name, hlc_json_unescape(text, length, name), key);
 }
 
 /* The members of lora_parameters. False when memory is out. */
@@ -126,7 +132,7 @@ static bool read_members(mlx_config *config) {
     }
     while (ok && hlc_json_next(scan) == HLC_JSON_KEY) {
         const bool type = key_is(scan, "fine_tune_type"), parameters = key_is(scan, "lora_parameters"),
-                   model = key_is(scan, "model");
+                   model = key_is(scan, "model"), dora = key_is(scan, "use_dora");
         hlc_json_token token = hlc_json_next(scan);
         if (parameters) {
             ok = read_parameters(config, token);
@@ -134,6 +140,8 @@ static bool read_members(mlx_config *config) {
         }
         if (type)
             read_type(config, token);
+        else if (dora && token != HLC_JSON_FALSE && token != HLC_JSON_NULL)
+            config_fault(config, HLC_FAULT_DORA, "use_dora", "train it with --fine-tune-type lora", dora_reason);
         else if (model)
             ok = read_model(config, token);
         hlc_json_skip(scan, token);
@@ -197,8 +205,7 @@ static bool read_key(hlc_dialect_reading *reading, hlc_halves *halves, uint32_t 
     else if (a || b)
         return hlc_halves_add(halves, a ? HLC_HALF_A : HLC_HALF_B, tensor->name, tensor->name_length - 7, number);
     else if (hlc_bytes_end(tensor->name, tensor->name_length, ".m"))
-        hlc_dialect_refuse(reading, tensor, HLC_FAULT_DORA, "train it with --fine-tune-type lora",
-                           "DoRA's update is not low-rank without the base model's weights");
+        hlc_dialect_refuse(reading, tensor, HLC_FAULT_DORA, "train it with --fine-tune-type lora", dora_reason);
     else
         hlc_dialect_extra(reading, tensor, "the tensor is no LoRA weight of MLX");
     return true;
@@ -221,6 +228,9 @@ static void finish_targets(hlc_dialect_reading *reading, mlx_config *config, hlc
     }
     if (!isfinite(scale))
         config_fault(config, HLC_FAULT_CONFIG, "scale", NULL, "the scale is not finite");
+    else if (scale == 0)
+        hlc_fault(reading->faults, HLC_WARNING, HLC_FAULT_ZERO_SCALE, reading->config_path, NULL, NULL,
+                  "the scale is 0, so the adapter's update is zero");
 }
 
 bool hlc_mlx_read(hlc_dialect_reading *reading) {

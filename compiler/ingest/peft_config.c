@@ -468,7 +468,8 @@ static bool check_type(config_reader *reader) {
         return true;
     if (json_object_get(reader->config->root, "fine_tune_type") ||
         json_object_get(reader->config->root, "lora_parameters"))
-        refuse_as(reader, HLC_FAULT_METHOD, NULL, NULL, "this is the configuration of an MLX adapter; that dialect is not supported yet");
+        refuse_as(reader, HLC_FAULT_METHOD, NULL, "put the configuration beside the weights that it was saved with",
+                  "this is the configuration of an MLX adapter, but the tensors are not named as MLX names them");
     else if (!type)
         refuse_as(reader, HLC_FAULT_METHOD, "peft_type", NULL, "the key is missing: this is no adapter_config.json of PEFT");
     else if (!json_is_string(type))

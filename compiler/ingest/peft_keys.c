@@ -27,12 +27,9 @@ static const struct {
     [HLC_PART_DORA] = {"DoRA's update is not low-rank without the base model's weights", "train it without use_dora"},
     [HLC_PART_OTHER_TUNER] = {"this is no LoRA", NULL},
     [HLC_PART_LYCORIS] = {"LyCORIS adapters (LoHa, LoKr, ...) are not LoRA", NULL},
-    [HLC_PART_KOHYA] = {"the tensors are named as kohya-ss names them; this dialect is not supported yet",
-                        "convert the adapter to PEFT's form"},
-    [HLC_PART_DIFFUSERS] = {"the tensors are named as diffusers names them; this dialect is not supported yet",
-                            "convert the adapter to PEFT's form"},
-    [HLC_PART_MLX] = {"the tensors are named as MLX names them; this dialect is not supported yet",
-                      "convert the adapter to PEFT's form"},
+    [HLC_PART_KOHYA] = {"the name is kohya-ss's, in an adapter of PEFT's", "save one adapter to a file"},
+    [HLC_PART_DIFFUSERS] = {"the name is diffusers', in an adapter of PEFT's", "save one adapter to a file"},
+    [HLC_PART_MLX] = {"the name is MLX's, in an adapter of PEFT's", "save one adapter to a file"},
 };
 
 const char *hlc_part_reason(hlc_key_part part) {

@@ -312,6 +312,7 @@ START_TEST(diffusers_metadata_that_do_not_fit_are_refused) {
          "DoRA"},
         {"{\\\"unet.r\\\": 2", "lora_adapter_metadata", "not readable JSON"},
         {"[]", "lora_adapter_metadata", "not an object"},
+        {"{\\\"\\\\u0075net.r\\\": 2, \\\"\\\\u0075net.lora_alpha\\\": 8}", "lora_adapter_metadata", "with escapes"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char metadata[512];
@@ -423,6 +424,9 @@ START_TEST(mlx_configs_that_cannot_be_are_refused) {
         {"", "byte 0", "not readable JSON"},
         {MLX("{\"rank\": 2, \"scale\": 1}") "x", "byte ", "not readable JSON"},
         {"{\"peft_type\": \"LORA\"}", "key 'lora_parameters'", "missing"},
+        {"{\"use_dora\": true, \"lora_parameters\": {\"rank\": 2, \"scale\": 1}}", "key 'use_dora'", "DoRA"},
+        {MLX("{\"rank\": 2, \"scale\": 1, \"sc\\u0061le\": 2}"), "key 'scale'", "twice"},
+        {MLX("{\"rank\": 2, \"scale\": 1, \"\\u0061\\u006c\\u0070\\u0068\\u0061\": 2}"), "key 'alpha'", "--mlx-alpha"},
     };
     begin_mlx();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -432,6 +436,14 @@ START_TEST(mlx_configs_that_cannot_be_are_refused) {
     }
     ck_assert_ptr_null(open_it(NULL));
     assert_error(NULL, "there is no configuration");
+}
+END_TEST
+
+START_TEST(mlx_without_an_effect_is_warned_about) {
+    begin_mlx();
+    must_open("{\"use_dora\": false, \"lora_parameters\": {\"rank\": 2, \"scale\": 0}}");
+    assert_warning(NULL, "the scale is 0");
+    ck_assert_double_eq(adapter->targets[0].scale, 0);
 }
 END_TEST
 
@@ -453,9 +465,10 @@ START_TEST(mixed_dialects_are_refused) {
         {"lora_unet_x.lora_down.weight", "lora_unet_x.lora_up.weight"},
         {"unet.x.lora.down.weight", "unet.x.lora.up.weight"},
         {"x.lora_a", "x.lora_b"},
+        {"m.lora_embedding_A", "m.lora_embedding_B"},
     };
-    for (size_t i = 0; i < 4; i++)
-        for (size_t j = 0; j < i; j++) {
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        for (size_t j = i == 4; j < i; j++) { /* the first and the last are one dialect */
             begin("");
             for (size_t k = 0; k < 2; k++) {
                 add(pairs[i][k], "F32", "2,2", NULL);
@@ -487,6 +500,7 @@ int main(void) {
     tcase_add_test(all, mlx_matrices_are_transposed_and_scaled_by_scale);
     tcase_add_test(all, mlx_with_alpha_wants_an_answer);
     tcase_add_test(all, mlx_configs_that_cannot_be_are_refused);
+    tcase_add_test(all, mlx_without_an_effect_is_warned_about);
     tcase_add_test(all, mlx_tensors_that_are_no_lora_are_refused);
     tcase_add_test(all, mixed_dialects_are_refused);
     suite_add_tcase(suite, all);
