@@ -41,7 +41,7 @@ class RouteOptions(TypedDict, total=False):
     seed: int
     allow: Names  # adapters, by name or position; an empty list allows none
     deny: Names
-    adapters: Names | Mapping[int | str, float]  # selects them explicitly, with weights
+    adapters: Names | Mapping[int | str, float]  # selects them explicitly, in these proportions, as 256ths
     thresholds: Mapping[int | str, float]  # least scores for this call; -inf: no condition
 
 

@@ -118,3 +118,8 @@ def test_an_embedding_is_real_numbers(pool, prompt, kind):
         pool.route(z)
     with pytest.raises(hilora.InputError, match="must be"):
         pool.route_batch(z[None])
+
+
+def test_explicit_weights_are_proportions_in_256ths(pool):
+    route = pool.route(adapters={"sql": 1.4, "medical": 0.6}, gamma=1.0)
+    assert {item.name: item.weight for item in route} == {"sql": 179 / 256, "medical": 77 / 256}
