@@ -76,6 +76,9 @@ static bool restrict_calls(void) {
 }
 #endif
 
+/* Exit status of a child that could not be restricted. */
+enum { UNRESTRICTED = 77 };
+
 /* 0 where it cannot be told. */
 static uint64_t address_space(void) {
     unsigned long long pages = 0;
@@ -112,8 +115,19 @@ static void be_harmless(uint64_t memory, unsigned seconds) {
     limit(RLIMIT_FSIZE, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (!restrict_calls() && errno != EINVAL && errno != ENOSYS) { /* a kernel without seccomp: the limits must do */
-        _exit(1);
+        _exit(UNRESTRICTED);
     }
+}
+
+/* Standard input, output and error stay, and one more. A kernel without the call leaves all open: the rest must do. */
+static void close_others(int kept) {
+#ifdef SYS_close_range
+    enum { FIRST = 3 };
+    if (kept > FIRST) {
+        syscall(SYS_close_range, FIRST, (unsigned)kept - 1, 0);
+    }
+    syscall(SYS_close_range, kept < FIRST ? FIRST : (unsigned)kept + 1, ~0U, 0);
+#endif
 }
 
 bool hlc_contained_write(int fd, const void *bytes, size_t size) {
@@ -144,6 +158,7 @@ bool hlc_contained_start(hlc_contained *child, void (*work)(void *context, int f
     child->pid = fork();
     if (child->pid == 0) {
         close(ends[0]);
+        close_others(ends[1]);
         be_harmless(memory, seconds);
         work(context, ends[1]);
         _exit(0);
@@ -182,6 +197,9 @@ int hlc_contained_end(hlc_contained *child) {
         if (errno != EINTR) {
             return 0; /* somebody else has waited for it */
         }
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == UNRESTRICTED) {
+        return HLC_CONTAINED_UNRESTRICTED;
     }
     return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }

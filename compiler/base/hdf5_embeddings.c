@@ -176,8 +176,14 @@ bool hlc_h5_read_contained(const char *path, uint64_t file_bytes, const char *da
     if (whole) {
         return good;
     }
-    hlc_fault(faults, HLC_ERROR, HLC_FAULT_EMBEDDINGS, path, NULL, "save the embeddings as safetensors or .npy",
-              "the HDF5 library fails on this file (%s)", killed ? strsignal(killed) : "it gives no answer");
+    static const char remedy[] = "save the embeddings as safetensors or .npy";
+    if (killed == HLC_CONTAINED_UNRESTRICTED) {
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, path, NULL, remedy,
+                  "the system does not let a process give up its rights (seccomp), and HDF5 files are read in no other");
+    } else {
+        hlc_fault(faults, HLC_ERROR, HLC_FAULT_EMBEDDINGS, path, NULL, remedy, "the HDF5 library fails on this file (%s)",
+                  killed ? strsignal(killed) : "it gives no answer");
+    }
     free(*values);
     *values = NULL;
     for (size_t i = 0; i < ATTRIBUTES; i++) {
