@@ -83,19 +83,20 @@ static bool probe_output(const hlc_compile_options *options, hlc_faults *faults)
 }
 
 bool hlc_compile(const hlc_compile_options *options, hlc_faults *faults, hlc_compile_report *report) {
-    hlc_inputs inputs;
+    hlc_inputs inputs = {0};
     hlc_plan plan = {0};
     hlc_pool_stats stats = {0};
     hlc_rivals rivals = {0};
     *report = (hlc_compile_report){0};
     hlc_linalg_setup();
     bool good = probe_output(options, faults);
-    if (!hlc_linalg_has_room(options->threads)) {
+    const bool room = hlc_linalg_has_room(options->threads);
+    if (!room) {
         hlc_fault(faults, HLC_ERROR, HLC_FAULT_RESOURCE, options->output, NULL, "raise the limit (ulimit -v), or --threads 1",
                   "out of memory: LAPACK needs 128 MiB of address space for each of %zu threads", options->threads);
-        good = false;
     }
-    good = hlc_inputs_open(options, &inputs, faults) && hlc_thresholds_check(options, &inputs, faults) && good;
+    /* Without room not even the inputs: HDF5 files are read in a child, and OpenBLAS's handler at fork would wait for ever. */
+    good = room && hlc_inputs_open(options, &inputs, faults) && hlc_thresholds_check(options, &inputs, faults) && good;
     good = good && hlc_plan_make(options, &inputs, &plan, faults) && fit_statistics(options, &inputs, &stats, faults) &&
            hlc_thresholds_resolve(options, &inputs, &stats, &plan, faults) &&
            find_rivals(options, &stats, &rivals, faults);

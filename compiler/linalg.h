@@ -14,7 +14,7 @@
  * search for NaN off. At start, before any thread of ours; again is harmless. */
 void hlc_linalg_setup(void);
 /* Whether there is address space for the buffer of 128 MiB that OpenBLAS takes for each thread that calls it. It tries for ever to get
- * one, so a run under a tight limit must ask first; without room for one, its handler at exit waits for ever, too. */
+ * one, so a run under a tight limit must ask first; without room for those of its own threads, its handlers at fork and exit wait for ever, too. */
 bool hlc_linalg_has_room(size_t threads);
 
 /* The R factor of a = Q R for a (m x n, ld m, destroyed), min(m, n) x n in r (ld min(m, n)), zeros below the diagonal. */

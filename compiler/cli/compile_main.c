@@ -363,7 +363,7 @@ int main(int argc, char **argv) {
     }
     hlc_faults_destroy(faults);
     hlc_cli_free_thresholds(&s.thresholds);
-    if (!hlc_linalg_has_room(1)) {
+    if (!hlc_linalg_has_room(2 * hlc_default_threads())) { /* each of OpenBLAS's threads wants a buffer, and a heap as large */
         fflush(NULL);
         _exit(status); /* past OpenBLAS's handler, which would wait for memory */
     }

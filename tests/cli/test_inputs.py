@@ -177,6 +177,18 @@ def limited_memory():
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 
 
+@pytest.mark.skipif("san" in str(programs.bin_folder()), reason="sanitizers reserve terabytes")
+def test_a_tight_limit_of_memory_ends_the_run(tmp_path):
+    """OpenBLAS's threads look for memory without end, and its handlers at fork and exit wait for them."""
+    folder = adapter(tmp_path / "a", m=0)
+    with h5py.File(folder / "embeddings.h5", "w") as file:
+        file["embeddings"] = np.random.default_rng(0).standard_normal((6, 24))
+    for _ in range(8):
+        status, _, stderr = run_bytes("hilora-compile", "--threads", "2", "-o", tmp_path / "p.hlp", folder,
+                                      preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20)))
+        assert status == 3 and b"LAPACK needs 128 MiB of address space" in stderr
+
+
 def test_adapters_are_compared_beside_a_broken_one(tmp_path):
     folders = [adapter(tmp_path / "a", 1), adapter(tmp_path / "broken", 2), adapter(tmp_path / "c", 3, d_in=13)]
     (folders[1] / "adapter_config.json").write_text("{")
